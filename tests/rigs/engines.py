@@ -1,0 +1,76 @@
+"""engines.py RIGS IMAGE USERS [PREFIX…]: tries each engine, as an ordinary user (PREFIX) where there is one, and writes
+RIGS/engines.json: what works, and for what does not, why."""
+
+import json
+import pwd
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+def try_out(argv: list[str]) -> str | None:
+    """None where the command works, else why it does not, in words."""
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
+        )
+    except subprocess.TimeoutExpired:
+        return f"{argv[-1]} does not end"
+    except OSError as e:
+        return str(e)
+    if done.returncode == 0:
+        return None
+    lines = done.stdout.strip().splitlines()
+    return lines[-1] if lines else f"exit status {done.returncode}"
+
+
+def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
+    engines: dict[str, str | list[str] | None] = {}
+    missing: dict[str, str] = {}
+
+    def engine(name: str, path: Path | str | None, part: str, check: list[str] | None = None) -> None:
+        failed = rigs / "log" / f"{part}.failed"
+        reason = None
+        if path is None or not Path(path).exists():
+            reason = failed.read_text().strip() if failed.exists() else f"tests/rigs/setup.sh {part} has not been run"
+        elif check:
+            reason = try_out(prefix + check)
+        engines[name] = None if reason is not None else str(path)
+        if reason is not None:
+            missing[name] = reason or "unknown"
+
+    for hub in ("hub6", "hub5"):
+        python = rigs / f"venv-{hub}" / "bin" / "python"
+        engine(hub, python, f"venv-{hub}", [str(python), "-c", "import jupyterhub, hepspawner"])
+    apptainer = rigs / "apptainer" / "usr" / "bin" / "apptainer"
+    sif = image.with_name(image.name + ".sif")
+    run = [str(apptainer), "exec"]
+    server = ["jupyterhub-singleuser", "--version"]
+    # without Apptainer an image is no engine, and the other way round
+    works = [*run, str(image), "true"] if image.exists() else [str(apptainer), "--version"]
+    engine("apptainer", apptainer, "apptainer", works)
+    engine("image", image / "list-of-pkgs-inside.txt", "image", [*run, str(image), *server])
+    engine("sif", sif, "image", [*run, str(sif), "true"])
+    if engines["image"]:
+        engines["image"] = str(image)
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    engine("chromium", chromium, "packages", [chromium or "", "--version"])
+
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    if prefix and known.issuperset(users):
+        engines["users"] = users
+    else:
+        engines["users"] = []
+        missing["users"] = "only root can act as other users" if not prefix else "accounts are missing"
+
+    target = rigs / "engines.json"
+    new = target.with_suffix(".new")
+    new.write_text(json.dumps({**engines, "missing": missing}, indent=1) + "\n")
+    new.replace(target)
+    for name, reason in missing.items():
+        print(f"hepspawner: NO {name}: {reason}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3].split(), sys.argv[4:])
