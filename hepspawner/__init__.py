@@ -1,0 +1,18 @@
+"""HEPSpawner: JupyterHub servers from images on CVMFS, on Slurm, HTCondor, Kubernetes or the machine itself."""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["HEPSpawner", "__version__"]
+
+if TYPE_CHECKING:
+    from .spawner import HEPSpawner
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on demand: the command line and the child processes that read site files need no JupyterHub.
+    if name == "HEPSpawner":
+        from .spawner import HEPSpawner
+
+        return HEPSpawner
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

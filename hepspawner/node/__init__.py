@@ -1,0 +1,1 @@
+"""The part of hepspawner that runs on the node, beside the server."""
