@@ -1,0 +1,110 @@
+"""What a site offers to one user."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any
+
+from ..site.model import BackendConfig, Image, Site
+from .fields import Choice, ChoiceError, Field, base_fields
+from .reading import Reading, bounded, sift
+
+
+@dataclass(frozen=True)
+class Who:
+    """The user that a choice is for."""
+
+    name: str
+    groups: frozenset[str] = frozenset()
+    admin: bool = False
+
+    def may(self, groups: list[str] | None) -> bool:
+        """True where a list of groups lets this user in; no list lets everybody in."""
+        return groups is None or not self.groups.isdisjoint(groups)
+
+
+class Offer:
+    """What a site offers to one user. What he may not use is not in it, so that no answer can tell of it."""
+
+    def __init__(self, site: Site, who: Who, own_fields: Mapping[str, list[Field]] | None = None):
+        """`own_fields`: the fields of each backend's own, by the backend's name."""
+        self.site, self.who = site, who
+        self._own = own_fields or {}
+        self.backends = {name: config for name, config in site.backends.items() if who.may(config.groups)}
+
+    @cached_property
+    def images(self) -> dict[str, Image]:
+        """Images by name, in the site's order; those without a backend for this user are left out."""
+        return {
+            image.name: image for image in self.site.images if self.who.may(image.groups) and self.backends_of(image)
+        }
+
+    @property
+    def custom(self) -> list[str]:
+        """Globs of the images that this user may bring; empty: none."""
+        return [root + rest for root, rest in self.custom_roots]
+
+    @cached_property
+    def custom_roots(self) -> list[tuple[str, str]]:
+        """The same in two parts: what only the site controls, to be followed where it is a link, and the rest."""
+        policy = self.site.custom_images
+        if policy is None or not self.who.may(policy.groups):
+            return []
+        # A name with a slash or a wildcard would widen the pattern.
+        plain = not set(self.who.name) & set("/*?[]") and self.who.name not in (".", "..")
+        roots = []
+        for glob in policy.allow:
+            parts = glob.split("/")
+            fixed = next((i for i, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
+            personal = next((i + 1 for i, part in enumerate(parts) if "{username}" in part), fixed)
+            root, rest = ("/".join(some) for some in (parts[: min(fixed, personal)], parts[min(fixed, personal) :]))
+            if plain or "{username}" not in glob:
+                roots.append(
+                    (root.replace("{username}", self.who.name), "/" + rest.replace("{username}", self.who.name))
+                )
+        return roots
+
+    def allows(self, path: str, links: Mapping[str, str] | None = None) -> bool:
+        """True where this user may bring an image that lies at a path.
+
+        `links`: for a path whose links were followed, where each of the roots really is (a home may be a link).
+        """
+        return any(fnmatchcase(path, (links or {}).get(root, root) + rest) for root, rest in self.custom_roots)
+
+    def backends_of(self, image: Image | None) -> dict[str, BackendConfig]:
+        """The backends on which this user can run an image; all for an image of his own."""
+        if image is None:
+            return self.backends
+        return {
+            name: config
+            for name, config in self.backends.items()
+            if (image.backends is None or name in image.backends) and (image.gpu != "required" or config.gpus)
+        }
+
+    def fields(self, backend: str) -> list[Field]:
+        """Everything to choose on a backend."""
+        return base_fields(self.backends[backend]) + self._own.get(backend, [])
+
+    def choose(self, options: Any) -> Choice:
+        """The choice that user_options mean. Raises ChoiceError with all that is wrong."""
+        return Reading(self, bounded(options)).choice()
+
+    def preset(self, options: Any) -> tuple[dict[str, Any], dict[str, str]]:
+        """Of options (an earlier choice, a link), those that are allowed today, and what is wrong with the others.
+
+        An option may be allowed alone and not beside the others: they are dropped one by one until the rest is valid.
+        """
+        kept, wrong = sift(options)
+        while True:
+            try:
+                self.choose(kept)
+                return kept, wrong
+            except ChoiceError as error:
+                wrong = {**error.errors, **wrong}
+                gone = {*error.errors, *(["gpus"] if "gpu" in error.errors else [])}  # a count alone means another GPU
+                left = {name: value for name, value in kept.items() if name not in gone}
+                # an error may name a field that was not given: there is nothing to go with the rest
+                kept = left if len(left) < len(kept) else {}
+                if not kept:
+                    return {}, wrong

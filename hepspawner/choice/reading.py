@@ -1,0 +1,208 @@
+"""From options, whatever door they came through, to a choice or to all that is wrong with them."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..site.model import Image, absolute_path
+from .fields import Choice, ChoiceError, near, shown, some
+
+if TYPE_CHECKING:
+    from .offer import Offer
+
+_MAX_OPTIONS = 40
+_MAX_TEXT = 4096
+_COMMON = {"image", "custom_image", "backend", "cpus", "memory", "gpu", "gpus", "runtime"}
+
+
+def bounded(options: Any) -> dict[str, Any]:
+    """Options of a size and shape worth looking at. Raises ChoiceError."""
+    clean, errors = sift(options)
+    if errors:
+        raise ChoiceError(errors)
+    return clean
+
+
+def sift(options: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Those of the options whose size and shape are worth looking at, and what is wrong with the others."""
+    if options is None:
+        return {}, {}
+    if not isinstance(options, dict):
+        return {}, {"user_options": "must be a mapping of names to values"}
+    if len(options) > _MAX_OPTIONS:
+        return {}, {"user_options": f"has more than {_MAX_OPTIONS} options"}
+    clean: dict[str, Any] = {}
+    errors: dict[str, str] = {}
+    for name, value in options.items():
+        if not isinstance(name, str) or len(name) > 64 or not name.isprintable():
+            errors["user_options"] = f"{shown(name)} is not an option"
+        elif isinstance(value, str) and len(value) > _MAX_TEXT:
+            errors[name] = f"is longer than {_MAX_TEXT} characters"
+        elif isinstance(value, str | int) and not isinstance(value, bool):
+            clean[name] = value
+        elif value is not None:
+            errors[name] = f"{shown(value)} is not allowed; allowed: a text or a whole number"
+    return clean, errors
+
+
+def from_form(data: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """Options of a form's or a link's fields (lists of texts): a field left empty was not chosen.
+
+    A browser sends fields that do not matter to what was chosen: the count beside "no GPU", the path beside an image.
+    """
+    options: dict[str, Any] = {}
+    for name, values in data.items():
+        value = values[-1] if isinstance(values, list | tuple) and values else values
+        if isinstance(value, str) and not value.strip():
+            continue
+        options[name] = value.strip() if isinstance(value, str) else value
+    if options.get("image") and "custom_image" in options:
+        del options["custom_image"]
+    if "gpu" in data and "gpu" not in options:
+        options["gpus"] = 0
+    return options
+
+
+class Reading:
+    """One look at one set of options: collects all errors before it gives up."""
+
+    def __init__(self, offer: "Offer", options: dict[str, Any]):
+        self.offer, self.options = offer, options
+        self.errors: dict[str, str] = {}
+
+    def choice(self) -> Choice:
+        image = self._image()
+        backend = None if "image" in self.errors else self._backend(image)
+        if backend is None:
+            raise ChoiceError(self.errors)
+        values = self._values(backend)
+        gpu, gpus = self._gpu(image, backend, values)
+        self._unknown(backend)
+        if self.errors:
+            raise ChoiceError(self.errors)
+        own = [one.name for one in self.offer.fields(backend) if one.name not in _COMMON]
+        return Choice(
+            backend=backend,
+            image=image.name if image else None,
+            custom_image=None if image else self.custom,
+            cpus=values.get("cpus"),
+            memory=values.get("memory"),
+            gpu=gpu,
+            gpus=gpus,
+            runtime=values.get("runtime"),
+            extra={name: values[name] for name in own if values.get(name) is not None},
+        )
+
+    custom: str | None = None
+
+    def _image(self) -> Image | None:
+        given, images = self.options.get("image"), self.offer.images
+        path = self.options.get("custom_image")
+        if path is not None:
+            if given is not None:
+                self.errors["custom_image"] = "cannot stand beside image: give one of them"
+            else:
+                self.custom = self._custom(path)
+            return None
+        if given is None:
+            if not images:
+                self.errors["image"] = "there is no image that you may use here; ask the site's admins"
+                return None
+            # Nothing was said: the first that goes with what else was asked for.
+            backend = self.options.get("backend")
+            first = next(iter(images.values()))
+            return next((image for image in images.values() if backend in self.offer.backends_of(image)), first)
+        if not isinstance(given, str) or given not in images:
+            allowed = near(given, images) or f"; allowed: {some(images)}"
+            self.errors["image"] = f"{shown(given)} is not available to you{allowed}"
+            return None
+        return images[given]
+
+    def _custom(self, given: Any) -> str | None:
+        if not self.offer.custom:
+            self.errors["custom_image"] = "images of your own are not allowed here"
+            return None
+        try:
+            path = absolute_path(given) if isinstance(given, str) else None
+        except ValueError as error:
+            self.errors["custom_image"] = f"{shown(given)} {error}"
+            return None
+        if path is None or not self.offer.allows(path):
+            self.errors["custom_image"] = f"{shown(given)} is not allowed; allowed: {some(self.offer.custom)}"
+            return None
+        return path
+
+    def _backend(self, image: Image | None) -> str | None:
+        possible = self.offer.backends_of(image)
+        given = self.options.get("backend")
+        if given is not None:
+            if isinstance(given, str) and given in possible:
+                return given
+            what = f" for {image.name}" if image and isinstance(given, str) and given in self.offer.backends else ""
+            self.errors["backend"] = (
+                f"{shown(given)} is not available{what}; allowed: {some(possible)}{near(given, possible)}"
+            )
+            return None
+        if not possible:
+            self.errors.setdefault("backend", "there is no backend that you may use here; ask the site's admins")
+            return None
+        # Nothing was said: the first that has what else was asked for.
+        kind = self.options.get("gpu")
+        wants_gpu = kind is not None or self.options.get("gpus") not in (None, 0, "0")
+        for name, config in possible.items():
+            if not wants_gpu or (config.gpus and (kind is None or kind in config.gpus)):
+                return name
+        return next(iter(possible))
+
+    def _values(self, backend: str) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for one in self.offer.fields(backend):
+            given = self.options.get(one.name)
+            if given is None:
+                values[one.name] = one.default
+                continue
+            try:
+                values[one.name] = one.read(given)
+            except ValueError as error:
+                title = self.offer.backends[backend].title or backend
+                self.errors[one.name] = f"{error} on {title}"
+        return values
+
+    def _gpu(self, image: Image | None, backend: str, values: dict[str, Any]) -> tuple[str | None, int]:
+        kinds = self.offer.backends[backend].gpus
+        rule = image.gpu if image else "optional"
+        if {"gpu", "gpus"} & self.errors.keys():
+            return None, 0
+        asked_kind, asked_count = self.options.get("gpu"), self.options.get("gpus")
+        count = values.get("gpus") if asked_count is not None else None
+        if count is None:
+            count = 1 if asked_kind is not None or rule == "required" else 0
+        if not kinds:
+            return None, 0  # a GPU asked for all the same is an unknown option: told as such
+        if count and rule == "none" and image:
+            self.errors["gpu"] = f"{image.name} is an image without GPU software; choose no GPU, or another image"
+        elif not count and rule == "required" and image:
+            self.errors["gpu"] = f"{image.name} needs a GPU; choose one of: {some(kinds)}"
+        elif not count and asked_kind is not None:
+            self.errors["gpus"] = f"0 does not go with the GPU {asked_kind}; allowed: 1 to {kinds[asked_kind].max}"
+        if not count or self.errors:
+            return None, 0
+        kind = asked_kind if asked_kind is not None else next(iter(kinds))
+        if count > kinds[kind].max:
+            self.errors["gpus"] = (
+                f"{count} is not allowed; allowed: 1 to {kinds[kind].max} of {kinds[kind].title or kind}"
+            )
+        return kind, count
+
+    def _unknown(self, backend: str) -> None:
+        known = {"image", "custom_image", "backend"} | {one.name for one in self.offer.fields(backend)}
+        for name, value in self.options.items():
+            if name in known or (name == "gpus" and value in (0, "0")):
+                continue
+            if name in ("gpu", "gpus"):
+                with_gpu = [key for key, config in self.offer.backends.items() if config.gpus]
+                where = f"; there are GPUs on: {some(with_gpu)}" if with_gpu else ""
+                self.errors[name] = f"{backend} has no GPUs{where}"
+            else:
+                self.errors[name] = (
+                    f"is not an option on {backend}{near(name, known)}; there are: {some(sorted(known), 20)}"
+                )

@@ -1,0 +1,259 @@
+"""One server to be started: choice + image + site + user, resolved to argv, environment, mounts, resources.
+
+Pure functions on plain data: `hepspawner preview` shows exactly what these make, and tests read as golden files.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import quote
+
+from . import apptainer
+from .choice import Choice
+from .site.model import BackendConfig, Gpu, Image, Mount, Site
+from .units import format_size, format_time
+
+SECRET = "<secret: handed over by claim>"
+GRACE = 10
+"""Seconds between the polite request to end and the kill."""
+
+# What schedulers and people set on a node to say which GPUs are theirs: --nv alone would show all of the host's.
+GPU_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
+    "ZE_AFFINITY_MASK",
+)
+_SECRET_WORDS = ("TOKEN", "SECRET", "PASSW", "PASSPHRASE", "CREDENTIAL", "PRIVATE", "KEY")
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that a session is made of."""
+
+    site: Site
+    backend: BackendConfig
+    choice: Choice
+    user: str
+    server: str
+    """Name of the server, empty for the default one."""
+    base_url: str
+    """Path of the server, with slashes at both ends."""
+    hub_environment: Mapping[str, str]
+    """What JupyterHub wants in the server's environment, the secrets among it."""
+    args: Sequence[str] = ()
+    """JupyterHub's own arguments of the server (Spawner.args)."""
+    command: Sequence[str] = ("jupyterhub-singleuser",)
+    """The server's command (Spawner.cmd) where the image names none."""
+    bind: str = "127.0.0.1"
+    """Address that the server listens on."""
+    directory: str = "~"
+    """Working directory of the server."""
+    session: str = ""
+    """Id of the session: a mark by which its processes are known."""
+    image_path: str | None = None
+    """Where the image was found; absent: its first place."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the launcher is told, and what the backend asks its scheduler for."""
+
+    image: str
+    """What people call the image."""
+    argv: list[Any]
+    environment: dict[str, str]
+    inherit: dict[str, str]
+    requires: list[dict[str, str]]
+    mounts: list[Mount]
+    directory: str
+    log: str
+    ready: str
+    cpus: int | None
+    memory: int | None
+    gpu: str | None
+    gpus: int
+    runtime: int | None
+    extra: Mapping[str, Any]
+    container: bool
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Files that the launcher makes in the scratch directory: name → text."""
+
+    def order(self) -> dict[str, Any]:
+        """The answer to a claim, without the key that authorises reports (docs/protocol.md, section 2)."""
+        return {
+            "argv": self.argv,
+            "files": dict(self.files),
+            "environment": self.environment,
+            "inherit": self.inherit,
+            "requires": self.requires,
+            "directory": self.directory,
+            "log": self.log,
+            "ready": self.ready,
+            "runtime": self.runtime,
+            "grace": GRACE,
+        }
+
+    def without_secrets(self) -> "Session":
+        """The same with secret values left out, to be shown."""
+        shown = {name: SECRET if is_secret(name) else value for name, value in self.environment.items()}
+        return replace(self, environment=shown)
+
+
+def is_secret(name: str) -> bool:
+    """True for a variable whose value is not to be shown. Rather one too many."""
+    return any(word in name.upper() for word in _SECRET_WORDS)
+
+
+def build_session(request: Request) -> Session:
+    """The session of a request."""
+    choice, site, backend = request.choice, request.site, request.backend
+    image = site.image(choice.image) if choice.image else None
+    path = request.image_path or choice.custom_image or (image.path[0] if image and image.path else None)
+    prefix = image.prefix if image else None
+    gpu = backend.gpus[choice.gpu] if choice.gpu else None
+    variables = _variables(request, image, container=prefix is None)
+    argv = _server(request, image)
+    mounts = _mounts(site, backend, image)
+    requires = [{"path": mount.source, "what": "mount"} for mount in mounts if not mount.optional]
+    if prefix is not None:
+        environment, inherit = variables, {name: name for name in GPU_VARIABLES} if gpu else {}
+        requires = [{"path": prefix, "what": "prefix"}]
+        mounts = []
+    else:
+        if path is None:
+            raise ValueError(f"image {choice.image} has no path, and this backend needs one")
+        requires.insert(0, {"path": path, "what": "image"})
+        environment = apptainer.environment(variables)
+        inherit = apptainer.inherited(GPU_VARIABLES) if gpu else {}
+        argv = apptainer.command(
+            path, argv, mounts=mounts, vendor=gpu.vendor if gpu else None, apptainer=backend.apptainer
+        )
+    return Session(
+        image=image.label if image else path or "",
+        argv=argv,
+        environment=environment,
+        inherit=inherit,
+        requires=requires,
+        mounts=mounts,
+        directory=request.directory,
+        log=_log(request.server),
+        ready=request.base_url + "api",
+        cpus=choice.cpus,
+        memory=choice.memory,
+        gpu=choice.gpu,
+        gpus=choice.gpus,
+        runtime=choice.runtime,
+        extra=choice.extra,
+        container=prefix is None,
+        files=apptainer.FILES if prefix is None else {},
+    )
+
+
+def _log(server: str) -> str:
+    name = f"server-{quote(server, safe='')}" if server else "server"
+    return f"~/.local/state/hepspawner/{name[:200]}.log"
+
+
+def _variables(request: Request, image: Image | None, container: bool) -> dict[str, str]:
+    """The server's environment, the later over the earlier: what works anywhere, the admin's from general to special,
+    what was asked for, and what JupyterHub needs."""
+    scratch = apptainer.SCRATCH_TARGET if container else "@SCRATCH@"
+    variables = {
+        "USER": request.user,
+        "LOGNAME": request.user,
+        "SHELL": "/bin/bash",
+        "HEPSPAWNER_SESSION": request.session,
+        # Kernels' connection files must be seen by the server and the kernel: /run/user is not, in a container.
+        "JUPYTER_RUNTIME_DIR": f"{scratch}/jupyter-runtime",
+    }
+    if not container and image and image.prefix:
+        path = f"{image.prefix}/bin:{apptainer.HOST_PATH}"
+        variables |= {"HOME": "@HOME@", "TMPDIR": scratch, "PATH": path, "LANG": "C.UTF-8"}
+    if image and image.jupyter_path:
+        variables["JUPYTER_PATH"] = image.jupyter_path
+    variables |= {**request.site.environment, **request.backend.environment, **(image.environment if image else {})}
+    choice = request.choice
+    if choice.cpus:
+        variables |= {
+            "CPU_LIMIT": str(choice.cpus),
+            "OMP_NUM_THREADS": variables.get("OMP_NUM_THREADS", str(choice.cpus)),
+        }
+    if choice.memory:
+        variables["MEM_LIMIT"] = str(choice.memory)
+    if choice.runtime:
+        variables["HEPSPAWNER_DEADLINE"] = "@DEADLINE@"
+    variables |= request.hub_environment
+    variables["JUPYTERHUB_SERVICE_URL"] = f"http://{request.bind}:@PORT@{request.base_url}"
+    if image and image.default_url:
+        variables["JUPYTERHUB_DEFAULT_URL"] = image.default_url
+    return variables
+
+
+def _server(request: Request, image: Image | None) -> list[str]:
+    """The server's own command, after the image's setup lines."""
+    own = image.command if image and "command" in image.model_fields_set else request.command
+    command = [*own, *request.args]
+    if image and image.setup:
+        # A login shell would read the image's profile and undo the environment.
+        return ["/bin/bash", "-c", image.setup.rstrip("\n") + '\nexec "$@"', "setup", *command]
+    return command
+
+
+def _mounts(site: Site, backend: BackendConfig, image: Image | None) -> list[Mount]:
+    """All mounts, in the order of their targets' depth; of several with one target the most special."""
+    by_target = {mount.target: mount for mount in (*site.mounts, *backend.mounts, *(image.mounts if image else []))}
+    return sorted(by_target.values(), key=lambda mount: mount.target.count("/"))
+
+
+def describe(session: Session) -> str:
+    """A session in words, for `preview`: the command, mounts and environment; no secret's value."""
+    session = session.without_secrets()
+    lines = ["# command (@PORT@, @SCRATCH@, @HOME@ and @DEADLINE@ are put in on the node)", _command_text(session.argv)]
+    lines += ["", "# resources"]
+    asked = {
+        "cores": session.cpus,
+        "memory": session.memory and format_size(session.memory),
+        "GPU": session.gpu and f"{session.gpus} x {session.gpu}",
+        "time": session.runtime and format_time(session.runtime),
+        **session.extra,
+    }
+    lines += [f"{name}: {value}" for name, value in asked.items() if value] or ["none asked for"]
+    if session.container:
+        lines += ["", "# mounts", "@SCRATCH@ -> /tmp (made for the session, removed at its end)", "the user's home"]
+        for mount in session.mounts:
+            notes = [word for word, on in (("read only", mount.read_only), ("where present", mount.optional)) if on]
+            lines.append(f"{mount.source} -> {mount.target}{' (' + ', '.join(notes) + ')' if notes else ''}")
+    lines += ["", "# environment"]
+    lines += [f"{name}={value}" for name, value in sorted(session.environment.items())]
+    lines += [f"{name}: as the node sets it" for name in session.inherit]
+    return "\n".join(lines) + "\n"
+
+
+def _command_text(argv: Sequence[Any]) -> str:
+    words = []
+    for word in argv:
+        if isinstance(word, str):
+            words.append(shlex.quote(word))
+        else:
+            unless = f" and {word['unless']} does not" if "unless" in word else ""
+            words.append(f"[{shlex.join(word['argv'])}  # where {word['when']} exists{unless}]")
+    return " ".join(words)
+
+
+def summary(choice: Choice, site: Site) -> str:
+    """A choice in a line, for people: ``ATLAS ML base on SDCC HTC with 1 × NVIDIA A100, 4 cores, 16G, 8h``."""
+    image = site.image(choice.image) if choice.image else None
+    backend = site.backends[choice.backend]
+    gpu: Gpu | None = backend.gpus.get(choice.gpu) if choice.gpu else None
+    parts = [f"{choice.gpus} × {gpu.title or choice.gpu}"] if gpu else []
+    if choice.cpus:
+        parts.append(f"{choice.cpus} core{'s' if choice.cpus > 1 else ''}")
+    parts += [format_size(choice.memory)] if choice.memory else []
+    parts += [format_time(choice.runtime)] if choice.runtime else []
+    parts += [str(value) for value in choice.extra.values()]
+    what = image.label if image else choice.custom_image
+    return f"{what} on {backend.title or choice.backend}{' with ' + ', '.join(parts) if parts else ''}"
