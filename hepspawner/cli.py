@@ -1,0 +1,175 @@
+"""The command `hepspawner`: demo, check, images, preview."""
+
+import argparse
+import asyncio
+import getpass
+import json
+import logging
+import sys
+from urllib.parse import quote
+
+from . import __version__
+from .backends import backend_class
+from .backends.base import BackendError
+from .catalog.probe import look
+from .choice import ChoiceError, Offer, Who
+from .hub.templates import Templates
+from .session import SECRET, Request, build_session, summary
+from .site.load import SiteError, load_site
+from .site.model import Site
+
+_log = logging.getLogger("hepspawner")
+_DEADLINE = 20.0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit status: 0, or 1 where something is wrong with what was given."""
+    options = _parser().parse_args(argv)
+    try:
+        status: int = options.run(options)
+    except SiteError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `hepspawner images … | head`
+        sys.stderr.close()
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hepspawner", description="JupyterHub servers from images on CVMFS.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="say all that is wrong with a site file")
+    check.add_argument("site", metavar="SITE", help="the site file")
+    check.add_argument("--templates", action="append", default=[], metavar="DIR", help="a directory of own templates")
+    check.set_defaults(run=_check)
+
+    images = commands.add_parser("images", help="list the images that a user sees")
+    images.add_argument("site", metavar="SITE")
+    images.add_argument("--user", default=getpass.getuser())
+    images.add_argument("--groups", default="", metavar="G1,G2", help="the user's JupyterHub groups")
+    images.add_argument("--json", action="store_true")
+    images.set_defaults(run=_images)
+
+    preview = commands.add_parser("preview", help="show what a start would run, without starting it")
+    preview.add_argument("site", metavar="SITE")
+    preview.add_argument("--user", default=getpass.getuser())
+    preview.add_argument("--groups", default="", metavar="G1,G2", help="the user's JupyterHub groups")
+    preview.add_argument(
+        "--server", default="", metavar="NAME", help="name of the server; default: the user's default server"
+    )
+    preview.add_argument("--options", default="{}", metavar="JSON", help="what the user asks for, as in the API")
+    preview.set_defaults(run=_preview)
+
+    demo = commands.add_parser("demo", help="a hub on this machine, to try it")
+    demo.add_argument("--port", type=int, default=8000)
+    demo.add_argument("--images", metavar="DIR", help="a directory of sandboxes and SIFs")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _check(options: argparse.Namespace) -> int:
+    problems = Templates(options.templates, _log).check()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    site = load_site(options.site)
+    places = [place for image in site.images for place in image.places]
+    facts = asyncio.run(look(places, _DEADLINE))
+    for image in site.images:
+        found = [facts[place] for place in image.places]
+        if found and not any(fact.ok for fact in found):
+            # Not an error: the nodes may see what this machine does not, and an image may come later.
+            print(f"note: image {image.name}: {image.places[0]} {found[0].text} on this machine")
+    print(
+        f"{options.site}: {'templates have errors' if problems else 'good'}: {len(site.images)} images, "
+        f"backends {', '.join(site.backends)}"
+    )
+    return 1 if problems else 0
+
+
+def _offer(site: Site, options: argparse.Namespace) -> Offer:
+    groups = frozenset(filter(None, options.groups.split(",")))
+    who = Who(options.user, groups)
+    own = {name: backend_class(config.type)(name, config, _log).fields(who) for name, config in site.backends.items()}
+    return Offer(site, who, own)
+
+
+def _images(options: argparse.Namespace) -> int:
+    offer = _offer(load_site(options.site), options)
+    images = list(offer.images.values())
+    facts = asyncio.run(look([place for image in images for place in image.places], _DEADLINE))
+    rows = []
+    for image in images:
+        known = [facts[place] for place in image.places]
+        fact = next((one for one in known if one.ok), known[0] if known else None)
+        rows.append(
+            {
+                "name": image.name,
+                "title": image.label,
+                "group": image.group,
+                "gpu": image.gpu,
+                "backends": list(offer.backends_of(image)),
+                "where": next((p for p in image.places if facts[p] is fact), image.oci or ""),
+                "state": fact.kind if fact else "oci",
+            }
+        )
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    for row in rows:
+        print(f"{row['name']:30} {row['state']:12} gpu {row['gpu']:9} {','.join(row['backends']):20} {row['where']}")
+    if not rows:
+        print(f"no image for user {options.user} with groups {options.groups or 'none'}", file=sys.stderr)
+    return 0
+
+
+def _preview(options: argparse.Namespace) -> int:
+    site = load_site(options.site)
+    try:
+        choice = _offer(site, options).choose(json.loads(options.options))
+        config = site.backends[choice.backend]
+        backend = backend_class(config.type)(choice.backend, config, _log)
+        name = quote(options.user, safe="@")
+        base_url = f"/user/{name}/{quote(options.server, safe='') + '/' if options.server else ''}"
+        request = Request(
+            site=site,
+            backend=config,
+            choice=choice,
+            user=options.user,
+            server=options.server,
+            base_url=base_url,
+            hub_environment={
+                "JUPYTERHUB_API_TOKEN": SECRET,
+                "JUPYTERHUB_USER": options.user,
+                "JUPYTERHUB_SERVER_NAME": options.server,
+                "JUPYTERHUB_SERVICE_PREFIX": base_url,
+                "JUPYTERHUB_*": "(what else the hub sets)",
+            },
+            bind=backend.bind,
+            session="(made for each start)",
+        )
+        print(f"# {summary(choice, site)}")
+        print(backend.preview(build_session(request)), end="")
+    except json.JSONDecodeError as error:
+        print(f"--options: is not JSON: {error}", file=sys.stderr)
+        return 1
+    except ChoiceError as error:
+        for field, text in error.errors.items():
+            print(f"{field}: {text}", file=sys.stderr)
+        return 1
+    except (BackendError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .demo import run_demo  # needs JupyterHub, which the other commands do not
+
+    return run_demo(options.port, options.images)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

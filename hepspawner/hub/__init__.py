@@ -1,0 +1,1 @@
+"""What runs in the hub: one `runtime` for all spawners, the `handlers`, the form and the pages."""

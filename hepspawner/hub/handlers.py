@@ -1,0 +1,226 @@
+"""What the hub answers: claim and report to launchers; images and preview to users; the form's page and its assets."""
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jupyterhub.apihandlers import APIHandler
+from jupyterhub.handlers.pages import SpawnHandler
+from jupyterhub.scopes import needs_scope
+from tornado import web
+
+from ..choice import ChoiceError
+from .run import ClaimError, Run, clean_log, explain
+from .runtime import Runtime
+from .tickets import TicketError
+
+STATIC = str(Path(__file__).parent / "static")
+_MAX_BODY = 64 * 1024
+
+
+def handlers() -> list[tuple[Any, ...]]:
+    """Our routes, below the hub's prefix. They come before JupyterHub's own."""
+    return [
+        (r"/api/hepspawner/claim", ClaimHandler),
+        (r"/api/hepspawner/report", ReportHandler),
+        (r"/api/hepspawner/images", ImagesHandler),
+        (r"/api/hepspawner/images/([^/]+)", ImagesHandler),
+        (r"/api/hepspawner/preview", PreviewHandler),
+        (r"/hepspawner/static/(.*)", StaticHandler, {"path": STATIC}),
+        (r"/spawn", FormHandler),
+        (r"/spawn/([^/]+)", FormHandler),
+        (r"/spawn/([^/]+)/([^/]+)", FormHandler),
+    ]
+
+
+class FormHandler(SpawnHandler):
+    """JupyterHub's spawn page, but options in its address fill in the form instead of starting a server.
+
+    A link that starts a server by itself would start it for whoever is made to follow it.
+    """
+
+    hepspawner_preset: dict[str, Any] | None = None
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        if self.request.method == "GET":
+            query = self.request.query_arguments
+            self.hepspawner_preset = preset_of_query(query)
+            # The rest of the page must not see them: JupyterHub would start the server, and carry them on to it.
+            rest = {name: values for name, values in query.items() if name in ("next", "display_name")}
+            self.request.query_arguments = self.request.arguments = rest
+            self.request.query = urlencode(rest, doseq=True)
+            self.request.uri = self.request.path + ("?" + self.request.query if rest else "")
+
+
+def preset_of_query(query: dict[str, list[bytes]]) -> dict[str, Any]:
+    """The options in an address: those with the prefix ``opt-``, or, as in JupyterHub 5, all where none has it."""
+    texts = {name: values[-1].decode("utf-8", "replace") for name, values in query.items()}
+    prefixed = {name[4:]: value for name, value in texts.items() if name.startswith("opt-")}
+    return prefixed or {name: value for name, value in texts.items() if name not in _NOT_OPTIONS}
+
+
+_NOT_OPTIONS = ("next", "display_name", "_xsrf")
+
+
+class StaticHandler(web.StaticFileHandler):
+    """The form's assets. Their addresses carry a hash, so browsers may keep them."""
+
+    def get_cache_time(self, path: str, modified: Any, mime_type: str) -> int:
+        return 86400 * 30 if "v" in self.request.arguments else 0
+
+
+class HepHandler(APIHandler):
+    """Base of our API."""
+
+    @property
+    def runtime(self) -> Runtime:
+        runtime: Runtime = self.settings["hepspawner"]
+        return runtime
+
+    def body(self) -> dict[str, Any]:
+        """The request's JSON object. What is not one is refused without being logged: it may hold a ticket."""
+        if len(self.request.body) > _MAX_BODY:
+            raise web.HTTPError(413, f"a body of more than {_MAX_BODY} bytes")
+        try:
+            data = json.loads(self.request.body)
+        except (ValueError, RecursionError):
+            data = None
+        if not isinstance(data, dict):
+            raise web.HTTPError(400, "the body must be a JSON object")
+        return data
+
+
+class LauncherHandler(HepHandler):
+    """Base of what launchers call: no user is signed in, the ticket or the key says who it is."""
+
+    def prepare(self) -> None:
+        """Nobody to sign in, and no cookie to check."""
+
+    def check_xsrf_cookie(self) -> None:
+        """A launcher has no cookies."""
+
+    def refuse(self, status: int, why: Exception | str) -> web.HTTPError:
+        self.log.warning("hepspawner: refused %s from %s: %s", self.request.path, self.request.remote_ip, why)
+        return web.HTTPError(status, str(why))
+
+
+class ClaimHandler(LauncherHandler):
+    """A launcher hands in its ticket, and gets what the server is started with."""
+
+    async def post(self) -> None:
+        data = self.body()
+        try:
+            run = self.runtime.runs.get(self.runtime.tickets.redeem(data.get("ticket")))
+            if run is None or run.answer_claim is None:
+                raise ClaimError("the session is over")
+            host, port = address(data)
+            run.claim(data.get("claimant"))
+        except (TicketError, ClaimError) as error:
+            raise self.refuse(403, error) from None
+        answer = await run.answer_claim(host, port)
+        answer["key"] = self.runtime.tickets.report_key(run.tag.session)
+        self.write(json.dumps(answer))
+
+
+class ReportHandler(LauncherHandler):
+    """A launcher tells that its server starts, answers, or ended."""
+
+    async def post(self) -> None:
+        data = self.body()
+        try:
+            session = self.runtime.tickets.check_key(data.get("session"), data.get("key"))
+            run = self.runtime.runs.get(session)
+            if run is None or run.ended:
+                raise web.HTTPError(410, "the session is over")
+            self._take(run, data)
+        except (TicketError, ClaimError) as error:
+            raise self.refuse(403, error) from None
+        self.write("{}")
+
+    def _take(self, run: Run, data: dict[str, Any]) -> None:
+        event = data.get("event")
+        if event == "starting":
+            notes = data.get("notes")
+            run.notes = [str(note)[:300] for note in notes[:10]] if isinstance(notes, list) else []
+            run.mark("starting")
+        elif event == "ready":
+            host, port = address(data)
+            run.ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        elif event == "exit":
+            code = data.get("code")
+            log = clean_log(data.get("log"), run.secrets())
+            run.end(explain(data, log), code if isinstance(code, int) and 0 <= code < 256 else 1)
+        else:
+            raise ClaimError("malformed report")
+
+
+def address(data: dict[str, Any]) -> tuple[str, int]:
+    """Host and port of a claim or report. Raises ClaimError."""
+    host, port = data.get("host"), data.get("port")
+    plain = (
+        isinstance(host, str)
+        and 0 < len(host) < 256
+        and host.isascii()
+        and all(c.isalnum() or c in "-.:_" for c in host)
+    )
+    if not plain or isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+        raise ClaimError("malformed address")
+    return str(host), port
+
+
+class UserHandler(HepHandler):
+    """Base of what users call."""
+
+    def spawner(self, server: str = "") -> Any:
+        """The spawner of the signed-in user's server."""
+        user = self.current_user
+        if user is None or not hasattr(user, "spawners"):
+            raise web.HTTPError(403, "only for users")
+        return user.spawners[server] if server in user.orm_spawners else user.spawner
+
+
+class ImagesHandler(UserHandler):
+    """The images that the signed-in user may use, or one of them."""
+
+    @needs_scope("read:users:name")
+    def get(self, name: str | None = None) -> None:
+        offer = self.spawner().offer()
+        known = [self._model(offer, image) for image in offer.images.values() if name in (None, image.name)]
+        if name is not None and not known:
+            raise web.HTTPError(404, f"there is no image {name[:100]!r} that you may use")
+        self.write(json.dumps(known[0] if name is not None else {"images": known}))
+
+    def _model(self, offer: Any, image: Any) -> dict[str, Any]:
+        fact = self.runtime.state(image)
+        return {
+            "name": image.name,
+            "title": image.label,
+            "description": image.description,
+            "group": image.group,
+            "tags": image.tags,
+            "gpu": image.gpu,
+            "places": image.places,
+            "oci": image.oci,
+            "backends": list(offer.backends_of(image)),
+            "state": fact.kind,
+            "note": fact.text,
+        }
+
+
+class PreviewHandler(UserHandler):
+    """What a start would run, without starting it."""
+
+    @needs_scope("read:users:name")
+    async def post(self) -> None:
+        data = self.body()
+        server = data.get("server")
+        spawner = self.spawner(server if isinstance(server, str) else "")
+        try:
+            text = spawner.preview(data.get("options"))
+        except ChoiceError as error:
+            self.set_status(400)
+            self.write(json.dumps({"status": 400, "message": str(error), "errors": error.errors}))
+            return
+        self.write(json.dumps({"text": text}))

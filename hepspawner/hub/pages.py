@@ -1,0 +1,95 @@
+"""What users see of a spawner: the form, the waiting page, the words of a refusal. JupyterHub's own page templates stay
+as they are (sites replace them); ours are fragments in them."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from jupyterhub.utils import url_path_join
+from tornado import web
+
+from ..session import summary
+from .form import form_context, render_form
+from .run import Failure, Run
+
+if TYPE_CHECKING:
+    from ..spawner import HEPSpawner
+
+# What the form of the request under way is filled in with: set where JupyterHub reads a form, and read where it draws
+# the form again because of an error. It then draws that of the default server, whichever server was asked for.
+submitted: ContextVar[Mapping[str, Any] | None] = ContextVar("submitted", default=None)
+refused: ContextVar[Mapping[str, str] | None] = ContextVar("refused", default=None)
+
+NO_SITE = Failure(
+    "No server can be started here at the moment: the site file has an error.", "The admins can read it in their form."
+)
+
+
+class Refused(web.HTTPError):
+    """A start that is refused or failed, told to form, waiting page and API in the same words."""
+
+    def __init__(self, status: int, failure: Failure, html: str = ""):
+        super().__init__(status, failure.message)  # for the hub's log: one line
+        self.jupyterhub_message = failure.text
+        if html:
+            self.jupyterhub_html_message = html
+
+
+def static_url(spawner: "HEPSpawner") -> str:
+    """Where the hub serves our assets."""
+    return url_path_join(spawner.hub.base_url, "hepspawner", "static")
+
+
+def failed(spawner: "HEPSpawner", status: int, failure: Failure) -> Refused:
+    """The error that tells a failed start on JupyterHub's pages."""
+    again = url_path_join(spawner.hub.base_url, "spawn", spawner.user.escaped_name, spawner.name)
+    html = spawner.runtime.templates.render("failure.html", failure=failure, again=again, static=static_url(spawner))
+    return Refused(status, failure, html)
+
+
+def draw_form(spawner: "HEPSpawner") -> str:
+    """The form of a server: filled in as it was sent, by the link that led here, or as the last time."""
+    runtime, static = spawner.runtime, static_url(spawner)
+    warnings = runtime.warnings() if spawner.user.admin else []
+    offer = runtime.offer(spawner.who)
+    if offer is None:
+        return runtime.templates.render("unavailable.html", failure=NO_SITE, warnings=warnings, static=static)
+    options, errors, last = submitted.get(), refused.get(), ""
+    notes: dict[str, str] = {}
+    link = getattr(spawner.handler, "hepspawner_preset", None)
+    if options is None and link:
+        options, notes = offer.preset(link)
+    elif options is None:
+        options, notes = offer.preset(spawner.orm_spawner.user_options)
+        last = summary(offer.choose(options), offer.site) if options else ""
+    hub = spawner.hub.base_url
+    context = form_context(
+        offer,
+        options=options,
+        errors=errors or {},
+        notes=notes,
+        last=last,
+        failure=None if errors else runtime.failures.get((spawner.user.name, spawner.name)),
+        states={image.name: runtime.state(image) for image in offer.images.values()},
+        warnings=warnings,
+        urls={
+            "static": static,
+            "preview": url_path_join(hub, "api", "hepspawner", "preview"),
+            "spawn": url_path_join(hub, "spawn", spawner.user.escaped_name, spawner.name),
+        },
+        query_prefix="opt-",
+    )
+    return render_form(runtime.templates, context)
+
+
+async def progress_events(spawner: "HEPSpawner", run: Run) -> AsyncIterator[dict[str, Any]]:
+    """Events for JupyterHub's waiting page: what was done, what happens, what comes next."""
+    async for _ in run.changes():
+        stages = run.stages()
+        now = next((stage for stage in stages if stage.state == "now"), stages[-1])
+        done = sum(stage.state == "done" for stage in stages)
+        html = spawner.runtime.templates.render(
+            "progress.html", stages=stages, summary=run.summary, note="", static=static_url(spawner)
+        )
+        message = f"{now.title}: {now.detail}" if now.detail else now.title
+        yield {"progress": 10 + 80 * done // len(stages), "message": message, "html_message": html}

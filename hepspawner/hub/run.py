@@ -1,0 +1,245 @@
+"""One attempt to run a server: what is known of it, from the choice to its end."""
+
+import asyncio
+import hmac
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Literal
+
+from ..backends.base import Tag
+
+_LOG_LINES = 40
+_LINE_LENGTH = 500
+
+
+class ClaimError(Exception):
+    """A claim that is refused; the message is for the launcher and the hub's log."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step on the way, as the waiting page shows it."""
+
+    title: str
+    state: Literal["done", "now", "next"]
+    time: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a server ended, for its user."""
+
+    message: str
+    advice: str = ""
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """All of it as plain text, for the API and the log."""
+        parts = [f"{self.message} {self.advice}".strip()]
+        if self.log:
+            parts.append("Last lines of its log:\n" + "\n".join(self.log))
+        return "\n".join(parts)
+
+
+class Run:
+    """A session that was or is to be started. Its waiters are woken by each change."""
+
+    def __init__(self, tag: Tag, backend: str, summary: str, options: dict[str, Any]):
+        self.tag, self.backend, self.summary, self.options = tag, backend, summary, options
+        self.image_path: str | None = None
+        """Where the image was found."""
+        self.job: str | None = None
+        self.submitting = False
+        """True until submit has returned in this process: the job may exist before its id is known."""
+        self.url: str | None = None
+        self.claimant = ""
+        self.ended: Failure | None = None
+        self.exit_code = 0
+        self.times: dict[str, float] = {}
+        self.notes: list[str] = []
+        self.answer_claim: Callable[[str, int], Any] | None = None
+        """Makes the answer to a claim; set by the spawner, awaited by the handler."""
+        self.secrets: Callable[[], list[str]] = list
+        """What must not be shown in a log; set by the spawner."""
+        self.on_end: Callable[[], None] = lambda: None
+        self._changed = asyncio.Event()
+
+    def state(self) -> dict[str, Any]:
+        """What a hub that restarts must know. No secret is among it."""
+        return {
+            "session": self.tag.session,
+            "backend": self.backend,
+            "summary": self.summary,
+            "options": self.options,
+            "image_path": self.image_path,
+            "job": self.job,
+            "url": self.url,
+            "claimant": self.claimant,
+            "times": self.times,
+        }
+
+    @classmethod
+    def restore(cls, state: dict[str, Any], tag: Tag) -> "Run":
+        """The run of a saved state."""
+        run = cls(tag, state["backend"], state["summary"], state["options"])
+        for name in ("image_path", "job", "url", "claimant", "times"):
+            setattr(run, name, state[name])
+        return run
+
+    def mark(self, step: str) -> None:
+        """Note that a step was reached, the first time it is, and wake who waits."""
+        self.times.setdefault(step, time.time())
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def claim(self, claimant: object) -> None:
+        """Accept the first claimant, and him alone again until the server is up. Raises ClaimError."""
+        if not isinstance(claimant, str) or not 16 <= len(claimant) <= 200:
+            raise ClaimError("malformed claim")
+        digest = sha256(claimant.encode()).hexdigest()
+        if self.ended:
+            raise ClaimError("the session is over")
+        if self.claimant and (self.url or not hmac.compare_digest(self.claimant, digest)):
+            raise ClaimError("the ticket was used already")
+        self.claimant = digest
+        self.mark("claimed")
+
+    def ready(self, url: str) -> None:
+        """The server answers at a URL."""
+        self.url = url
+        self.mark("ready")
+
+    def end(self, failure: Failure, exit_code: int = 0) -> None:
+        """The job ended; only the first word of it counts."""
+        if self.ended is None:
+            self.ended, self.exit_code = failure, exit_code
+            self.mark("ended")
+            self.on_end()
+
+    async def changes(self) -> AsyncIterator[None]:
+        """Yields at once, and then after each change."""
+        while True:
+            changed = self._changed
+            yield
+            await changed.wait()
+
+    async def settled(self) -> None:
+        """Waits until the server is up or its job ended."""
+        async for _ in self.changes():
+            if self.url or self.ended:
+                return
+
+    def stages(self, queue: str = "") -> list[Stage]:
+        """The way of the run; `queue` is the backend's word on why the job waits."""
+        steps = [
+            ("submitted", "Checked and submitted", f"job {self.job}" if self.job else ""),
+            ("claimed", "Waiting for the node", queue),
+            ("starting", "The node prepares the image", "; ".join(self.notes)),
+            ("ready", "JupyterLab starts", ""),
+        ]
+        stages, reached = [], True
+        for step, title, detail in steps:
+            at = self.times.get(step)
+            if at is not None:
+                stages.append(Stage(title, "done", datetime.fromtimestamp(at).strftime("%H:%M:%S"), detail))
+            else:
+                stages.append(Stage(title, "now" if reached else "next", "", detail if reached else ""))
+                reached = False
+        return stages
+
+
+def clean_log(lines: object, secrets: list[str]) -> list[str]:
+    """Last lines of a log as a launcher reports them: bounded, plain, and without the session's secrets."""
+    if isinstance(lines, str):
+        lines = lines.splitlines()
+    if not isinstance(lines, list):
+        return []
+    clean = []
+    for line in lines[-_LOG_LINES:]:
+        text = str(line)
+        for secret in filter(None, secrets):
+            text = text.replace(secret, "<secret>")
+        clean.append(_plain(text[:_LINE_LENGTH]))
+    return clean
+
+
+def _plain(text: str) -> str:
+    return "".join(c for c in text if c.isprintable() or c == "\t")
+
+
+def explain(report: dict[str, Any], log: list[str]) -> Failure:
+    """The end that a launcher reports, in words, with advice."""
+    reason, code = report.get("reason"), report.get("code")
+    message = _plain(str(report.get("message") or "")[:1000])
+    seconds = report.get("seconds")
+    after = f" after {_duration(seconds)}" if isinstance(seconds, int | float) and seconds >= 0 else ""
+    text = "\n".join(log)
+    if reason == "stopped":
+        return Failure(f"The server was stopped{after}.")
+    if reason == "runtime":
+        return Failure(
+            f"The time that was asked for is over{after}.", "Ask for more time, or save your work earlier.", log
+        )
+    if reason == "missing":
+        return Failure(
+            f"The server could not be started: {message}.", "Choose another image, or tell the site's admins.", log
+        )
+    if reason == "failed":
+        return Failure(f"The server could not be started: {message}.", _advice(text, message), log)
+    # Above 128 stand the signals, of which there are 64; Apptainer's own errors are 255.
+    how = "ended"
+    if isinstance(code, int) and 0 <= code < 256:
+        how = f"was killed by signal {code - 128}" if 128 < code <= 192 else f"ended with exit code {code}"
+    return Failure(f"The server {how}{after}.", _advice(text, message), log)
+
+
+# What Apptainer and the shell say of the usual causes, and what a user can do about it (facts of Apptainer 1.4).
+_ADVICE = (
+    (
+        "jupyterhub-singleuser",
+        ("executable file not found", "not found in $PATH", "command not found"),
+        "The image has no jupyterhub-singleuser: choose another, or ask its author to add the package jupyterhub.",
+    ),
+    ("", ("executable file not found",), "The image lacks the command: choose another image."),
+    (
+        "",
+        ("image format not recognized", "squashfuse_ll exited"),
+        "That is no image that Apptainer can run: choose another.",
+    ),
+    (
+        "",
+        ("/dev/fuse: Permission denied",),
+        "The machine lets users mount no SIF images: take a sandbox, or tell the site's admins.",
+    ),
+    (
+        "",
+        ("mount source", "mount hook function failure"),
+        "A directory that the site mounts is missing: tell the site's admins.",
+    ),
+    ("apptainer", ("No such file or directory",), "Apptainer is missing on that machine: tell the site's admins."),
+    (
+        "",
+        ("No space left on device", "Disk quota exceeded"),
+        "A disk is full, perhaps your home: make room and try again.",
+    ),
+    ("", ("MemoryError", "Cannot allocate memory"), "The memory did not suffice: ask for more."),
+)
+
+
+def _advice(text: str, message: str) -> str:
+    both = f"{text}\n{message}"
+    for needed, causes, advice in _ADVICE:
+        if needed in both and any(cause in both for cause in causes):
+            return advice
+    return "The last lines of its log may tell why; choose another image, or ask the site's admins."
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

@@ -1,0 +1,368 @@
+// The spawn form at work. Without this script it is plain fields that the hub checks; with it they answer at once.
+// The page is the data: images are read from it, and only ranges and defaults of backends come beside it as JSON.
+(() => {
+  "use strict";
+  const $ = (id) => document.getElementById("hep-" + id);
+  const root = document.getElementById("hep");
+  const form = root && root.closest("form");
+  if (!form) return;
+  const data = JSON.parse($("data").textContent);
+  const rows = [...root.querySelectorAll(".hep-row[data-kind]")].map(describeRow);
+  const gpu = { row: $("gpu-row"), toggle: $("gpu-on"), kind: $("gpu"), count: $("gpus") };
+  const state = { backend: "", touched: new Set(), wantsGpu: false, kind: "" };
+
+  // --- sizes and times, as hepspawner.units writes and reads them
+
+  const UNITS = {
+    size: { T: 2 ** 40, G: 2 ** 30, M: 2 ** 20, K: 2 ** 10 },
+    time: { d: 86400, h: 3600, m: 60, s: 1 },
+  };
+  const PATTERN = { size: /^([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([KMGT])i?B?$/, time: /^([0-9]{1,9}) ?([smhd])$/ };
+
+  function show(kind, value) {
+    if (value === null || value === undefined) return "";
+    for (const [unit, factor] of Object.entries(UNITS[kind] || {})) {
+      if (value >= factor && value % factor === 0) return value / factor + unit;
+    }
+    return String(value);
+  }
+
+  function read(kind, text) {
+    text = text.trim();
+    if (!UNITS[kind]) return /^[0-9]{1,9}$/.test(text) ? Number(text) : NaN;
+    const match = PATTERN[kind].exec(text);
+    return match ? Math.trunc(match[1] * UNITS[kind][match[2]]) : NaN;
+  }
+
+  // Values worth stopping at with a slider: round ones, the limits and the default.
+  function steps(spec) {
+    const { kind, min, max } = spec;
+    const all = [min, max, spec.default];
+    if (kind === "count" && max <= 16) for (let i = min; i <= max; i++) all.push(i);
+    else if (kind === "time") {
+      for (const h of [0.25, 0.5, 1, 2, 3, 4, 6, 8, 10, 12, 18, 24, 48, 72, 96, 120, 168, 240, 336, 504, 720]) all.push(h * 3600);
+    } else {
+      for (let power = 1; power <= max; power *= 2) all.push(power, kind === "size" && power < 2 ** 31 ? power : power * 1.5);
+    }
+    return [...new Set(all)].filter((v) => Number.isInteger(v) && v >= min && v <= max).sort((a, b) => a - b);
+  }
+
+  // --- fields
+
+  function describeRow(row) {
+    const control = row.querySelector("select, input[name]");
+    return { row, control, kind: row.dataset.kind, name: control.name, slider: row.querySelector("[type=range]"),
+      hint: row.querySelector("small"), label: row.querySelector("label").textContent, stops: [] };
+  }
+
+  function specOf(field, backend) {
+    const spec = data.backends[backend]?.fields[field.name];
+    return spec && (spec.kind === "select") === (field.kind === "select") ? spec : null;
+  }
+
+  // Gives a field the ranges of a backend; its value is kept where the backend allows it.
+  function fit(field, backend, changed) {
+    const spec = specOf(field, backend);
+    const { control } = field;
+    field.row.hidden = control.disabled = !spec;
+    if (!spec) return;
+    field.hint.textContent = field.kind === "select" ? "" : spec.hint;
+    if (field.kind === "select") fitSelect(field, spec, backend);
+    else if (changed) fitText(field, spec, backend);
+    if (field.slider) {
+      field.slider.hidden = !spec.max;
+      field.stops = spec.max ? steps(spec) : [];
+      field.slider.max = Math.max(field.stops.length - 1, 0);
+      follow(field);
+    }
+  }
+
+  function fitSelect(field, spec, backend) {
+    const { control } = field;
+    for (const option of control.options) {
+      option.disabled = option.hidden = option.value ? !spec.values.includes(option.value) : spec.default !== null;
+    }
+    const chosen = control.selectedOptions[0];
+    if (chosen && !chosen.disabled) return;
+    if (chosen?.value && state.touched.has(field.name)) note(`${field.label}: ${chosen.label} is not on ${title(backend)}`);
+    control.value = spec.default ?? "";
+  }
+
+  function fitText(field, spec, backend) {
+    const { control, kind } = field;
+    const value = read(kind, control.value);
+    if (!state.touched.has(field.name) || !control.value.trim()) control.value = show(kind, spec.default);
+    else if (value < spec.min || (spec.max && value > spec.max)) {
+      const limit = value < spec.min ? spec.min : spec.max;
+      note(`${field.label}: ${show(kind, limit)} instead of ${control.value}, the ${value < spec.min ? "least" : "most"} on ${title(backend)}`);
+      control.value = show(kind, limit);
+    }
+    clearError(control);
+  }
+
+  // The slider follows the text.
+  function follow(field) {
+    const value = read(field.kind, field.control.value);
+    if (!field.stops.length) return;
+    const near = field.stops.reduce((best, stop, i) => (Math.abs(stop - value) < Math.abs(field.stops[best] - value) ? i : best), 0);
+    field.slider.value = near;
+  }
+
+  function put(field, index) {
+    const stop = field.stops[Math.min(Math.max(index, 0), field.stops.length - 1)];
+    field.control.value = show(field.kind, stop);
+    field.slider.value = field.stops.indexOf(stop);
+    touch(field.control);
+  }
+
+  // --- errors and notes
+
+  function touch(control) {
+    state.touched.add(control.name);
+    clearError(control);
+    refresh();
+  }
+
+  function clearError(control) {
+    control.classList.remove("is-invalid");
+    control.removeAttribute("aria-invalid");
+    document.getElementById(control.id + "-error")?.remove();
+  }
+
+  // Says what is wrong with a value before the hub does. It does not stop anybody: the hub decides.
+  function judge(field) {
+    const spec = specOf(field, state.backend);
+    const text = field.control.value.trim();
+    if (!spec || field.kind === "select" || !text) return;
+    const value = read(field.kind, text);
+    if (value >= spec.min && (!spec.max || value <= spec.max)) return;
+    fail(field.control, `allowed: ${spec.hint}`);
+  }
+
+  function fail(control, message) {
+    clearError(control);
+    control.classList.add("is-invalid");
+    control.setAttribute("aria-invalid", "true");
+    const text = Object.assign(document.createElement("p"), { className: "err", id: control.id + "-error", textContent: message });
+    control.setAttribute("aria-describedby", `${control.id}-hint ${text.id}`);
+    control.parentElement.append(text);
+  }
+
+  function note(text) {
+    $("notes").append(Object.assign(document.createElement("p"), { textContent: text + "." }));
+  }
+
+  // --- images, backends, GPUs
+
+  const title = (backend) => data.backends[backend]?.title || backend;
+  const checked = (name) => form.querySelector(`input[name="${name}"]:checked`);
+
+  function image() {
+    const radio = checked("image");
+    const item = radio?.closest("li");
+    return {
+      own: Boolean(radio) && !item,
+      title: item ? radio.parentElement.textContent : $("custom_image")?.value || "an image of my own",
+      rule: item?.classList.contains("n") ? "none" : item?.classList.contains("r") ? "required" : "optional",
+      // by number, in the order of the backends; absent: all
+      backends: item?.dataset.b?.split(" ").map(Number),
+    };
+  }
+
+  function whyNot(chosen, backend, index) {
+    if (chosen.backends && !chosen.backends.includes(index)) return "cannot run this image";
+    if (chosen.rule === "required" && !Object.keys(data.backends[backend].kinds).length) return "no GPU, and this image needs one";
+    return "";
+  }
+
+  function chooseBackend(chosen) {
+    const radios = [...form.querySelectorAll("input[name=backend][type=radio]")];
+    if (!radios.length) return form.querySelector("input[name=backend]").value;
+    radios.forEach((radio, index) => {
+      const why = whyNot(chosen, radio.value, index);
+      radio.disabled = Boolean(why);
+      radio.parentElement.querySelector(".why").textContent = why;
+    });
+    let radio = radios.find((one) => one.checked);
+    const free = radios.find((one) => !one.disabled);
+    if (radio?.disabled && free) {
+      note(`${title(radio.value)} cannot run this image: now on ${title(free.value)}`);
+      radio = free;
+    }
+    if (radio) radio.checked = true;
+    return radio ? radio.value : "";
+  }
+
+  function fitGpu(chosen, backend, changed) {
+    if (!gpu.row) return;
+    const kinds = data.backends[backend]?.kinds || {};
+    const names = Object.keys(kinds);
+    const wanted = chosen.rule === "required" || (chosen.rule !== "none" && state.wantsGpu);
+    const on = wanted && names.length > 0;
+    if (changed && wanted && !names.length) note(`There is no GPU on ${title(backend)}`);
+    gpu.row.hidden = gpu.kind.disabled = !names.length;
+    gpu.toggle.checked = on;
+    gpu.toggle.disabled = chosen.rule !== "optional";
+    $("gpu-why").textContent = { none: "This image has no GPU software.", required: "This image needs a GPU." }[chosen.rule] || "";
+    gpu.kind.hidden = gpu.count.hidden = gpu.count.disabled = !on;
+    $("gpus-hint").hidden = !on || kinds[gpu.kind.value]?.[1] === 1;
+    $("gpu-hint").hidden = true;
+    for (const option of gpu.kind.options) option.hidden = option.disabled = on ? !(option.value in kinds) : option.value !== "";
+    if (!on) {
+      gpu.kind.value = "";
+      return;
+    }
+    if (!(gpu.kind.value in kinds)) gpu.kind.value = state.kind in kinds ? state.kind : names[0];
+    if (state.kind && !(state.kind in kinds)) note(`${kinds[gpu.kind.value][0]} instead of ${state.kind}, which is not on ${title(backend)}`);
+    state.kind = gpu.kind.value;
+    const most = kinds[state.kind][1];
+    if (read("count", gpu.count.value) > most && changed) {
+      note(`${most} GPU${most > 1 ? "s" : ""} instead of ${gpu.count.value}, the most of this kind`);
+      gpu.count.value = most;
+    }
+    $("gpus-hint").textContent = most > 1 ? `1 to ${most}` : "";
+  }
+
+  // --- all of it, after each change
+
+  function refresh(first) {
+    const chosen = image();
+    const backend = chooseBackend(chosen);
+    const changed = backend !== state.backend;
+    if (changed) for (const field of rows) fit(field, backend, !first);
+    fitGpu(chosen, backend, !first);
+    state.backend = backend;
+    if ($("custom_image")) $("custom_image").required = chosen.own;
+    summarise(chosen, backend);
+  }
+
+  function summarise(chosen, backend) {
+    const parts = [];
+    if (gpu.row && gpu.kind.value) parts.push(`${gpu.count.value || 1} × ${gpu.kind.selectedOptions[0].label}`);
+    let time = "";
+    for (const { row, control, name, label } of rows) {
+      const value = control.value.trim();
+      if (row.hidden || !value) continue;
+      if (name === "runtime") time = value;
+      else if (name === "cpus") parts.push(`${value} core${value === "1" ? "" : "s"}`);
+      else if (name === "memory") parts.push(value);
+      else parts.push(`${label.toLowerCase()} ${control.selectedOptions?.[0].label ?? value}`);
+    }
+    const bold = (text) => Object.assign(document.createElement("b"), { textContent: text });
+    const line = [bold(chosen.title), " on ", bold(title(backend))];
+    if (parts.length) line.push(" with ", parts.join(", "));
+    if (time) line.push(", for ", bold(time));
+    $("summary").replaceChildren(...line, ".");
+  }
+
+  // What would be posted, as user_options: an empty field was not chosen.
+  function options() {
+    const given = {};
+    for (const [name, value] of new FormData(form)) if (name !== "_xsrf" && String(value).trim()) given[name] = String(value).trim();
+    if (given.image) delete given.custom_image;
+    if (!given.gpu) delete given.gpus;
+    return given;
+  }
+
+  // Reads the page as it is: after loading, after a reset, and when the browser comes back to it.
+  function begin() {
+    state.backend = "";
+    state.touched = new Set(data.given);
+    state.kind = gpu.kind?.value || "";
+    state.wantsGpu = Boolean(state.kind) && data.given.some((name) => name === "gpu" || name === "gpus");
+    $("go").disabled = false;
+    $("go").textContent = "Start";
+    refresh(true);
+  }
+
+  form.addEventListener("change", (event) => {
+    const { target } = event;
+    if (!root.contains(target) || target.id === "hep-query") return;
+    $("notes").replaceChildren();
+    if (target === gpu.toggle) {
+      state.wantsGpu = target.checked;
+      [gpu.kind, gpu.count].forEach(clearError);
+    }
+    if (target === gpu.kind) state.kind = target.value;
+    if (target.name) touch(target);
+    else refresh();
+    const field = rows.find((one) => one.control === target);
+    if (field) judge(field);
+  });
+
+  form.addEventListener("input", ({ target }) => {
+    const field = rows.find((one) => one.slider === target || one.control === target);
+    if (target === $("custom_image") && target.value) $("own").checked = true;
+    if (field && target === field.slider) put(field, Number(target.value));
+    else if (field) follow(field);
+    if (field?.control === target || target === gpu.count || target === $("custom_image")) touch(target);
+  });
+
+  form.addEventListener("keydown", (event) => {
+    const field = rows.find((one) => one.control === event.target);
+    const step = { ArrowUp: 1, ArrowDown: -1 }[event.key];
+    if (!field || !field.stops.length || !step) return;
+    event.preventDefault();
+    put(field, Number(field.slider.value) + step);
+  });
+
+  // A second click must not start a second server; the button goes dark after the form has been read.
+  form.addEventListener("submit", () => setTimeout(() => {
+    $("go").disabled = true;
+    $("go").textContent = "Starting…";
+  }));
+
+  $("again")?.addEventListener("click", () => {
+    form.reset();
+    begin();
+    form.requestSubmit($("go"));
+  });
+
+  // --- links and the job
+
+  $("link").addEventListener("click", async () => {
+    const url = new URL(data.spawn, location.href);
+    for (const [name, value] of Object.entries(options())) url.searchParams.set(data.prefix + name, value);
+    try {
+      await navigator.clipboard.writeText(url.href);
+      $("link").textContent = "Copied";
+      setTimeout(() => ($("link").textContent = "Copy link"), 2000);
+    } catch {
+      // no clipboard without https: show it, to be copied by hand
+      $("url").hidden = false;
+      $("url").value = url.href;
+      $("url").select();
+    }
+  });
+
+  async function preview() {
+    const response = await fetch(data.preview, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-XSRFToken": window.jhdata?.xsrf_token || "" },
+      body: JSON.stringify({ options: options() }),
+    });
+    const answer = await response.json().catch(() => ({}));
+    if (response.ok) return answer.text;
+    const errors = Object.entries(answer.errors || {});
+    for (const [name, text] of errors) {
+      const control = root.querySelector(`:is(.hep-row, .hep-own) [name="${CSS.escape(name)}"]:not([type=radio]):enabled`);
+      if (control) fail(control, text);
+    }
+    return errors.map(([name, text]) => `${name}: ${text}`).join("\n") || answer.message || `The hub answered ${response.status}.`;
+  }
+
+  $("show").addEventListener("click", async () => {
+    const text = await preview().catch(() => "The hub does not answer.");
+    $("job").querySelector("pre").textContent = text;
+    $("job").showModal();
+  });
+  $("job").querySelector("button").addEventListener("click", () => $("job").close());
+
+  window.addEventListener("pageshow", (event) => event.persisted && begin());
+  $("mini").hidden = false;
+  if ($("again")) $("again").hidden = false;
+  if (gpu.row) $("toggle").hidden = false;
+  begin();
+  const wrong = root.querySelector(".is-invalid:enabled, [aria-invalid] input:checked") || $("alert");
+  wrong?.focus();
+})();

@@ -1,0 +1,373 @@
+"""HEPSpawner: JupyterHub's contract, and nothing else."""
+
+import asyncio
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from typing import Any
+from urllib.parse import urlparse
+
+from jupyterhub.spawner import Spawner
+from jupyterhub.utils import maybe_future, url_escape_path, url_path_join
+from sqlalchemy import inspect
+from tornado import web
+from traitlets import Dict, List, TraitError, Unicode, Union, default
+
+from .backends.base import BackendError, Phase
+from .choice import Choice, ChoiceError, Offer, Who, from_form
+from .hub import pages, tokens
+from .hub.pages import NO_SITE, Refused
+from .hub.run import Failure, Run
+from .hub.runtime import Runtime, install
+from .session import GRACE, SECRET, Request, Session, build_session, is_secret, summary
+
+
+class HEPSpawner(Spawner):
+    """Runs servers from the images of a site, through its backends."""
+
+    site = Union(
+        [Unicode(), Dict()],
+        config=True,
+        help="The site: the path of its file, or a dict of the same shape. See docs/site.md.",
+    )
+    template_paths = List(Unicode(), config=True, help="Directories whose templates replace ours, one by one.")
+
+    run: Run | None = None
+    """The attempt to run the server that is under way."""
+    _accepted: Mapping[str, Any] = {}
+    """The last options that were allowed."""
+    _problem: Refused | None = None
+    """What is wrong with the options of the start under way."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._begun = asyncio.Event()
+        """Set once there is a run."""
+
+    @default("env_keep")
+    def _keep_nothing(self) -> list[str]:
+        # The hub's PATH, PYTHONPATH and the like mean nothing in an image.
+        return []
+
+    @default("start_timeout")
+    def _start_timeout(self) -> int:
+        # The first start of an image that is not in the node's CVMFS cache takes minutes.
+        return 600
+
+    @default("options_form")
+    def _options_form(self) -> Any:
+        return pages.draw_form
+
+    @default("options_from_form")
+    def _options_from_form_default(self) -> Any:
+        return self._read_form
+
+    @default("apply_user_options")
+    def _apply_user_options_default(self) -> Any:
+        return type(self)._apply_options
+
+    @property
+    def runtime(self) -> Runtime:
+        """What is one for all spawners of the hub."""
+        settings = self.user.settings
+        return settings.get("hepspawner") or install(settings["app"], type(self))
+
+    @property
+    def who(self) -> Who:
+        """The user, as the site's rules see him."""
+        return Who(self.user.name, frozenset(group.name for group in self.user.groups), bool(self.user.admin))
+
+    def offer(self) -> Offer:
+        """What the site offers to the user. Raises Refused where there is no site."""
+        offer = self.runtime.offer(self.who)
+        if offer is None:
+            raise Refused(503, NO_SITE)
+        return offer
+
+    # --- the choice, whatever door it comes through
+
+    def _read_form(self, form_data: dict[str, list[Any]]) -> dict[str, Any]:
+        """JupyterHub's options_from_form: what a form says, checked. Raises Refused."""
+        options = from_form(form_data)
+        pages.submitted.set(options)
+        return self._choose(options).options()
+
+    def _choose(self, options: Any) -> Choice:
+        try:
+            return self.offer().choose(options)
+        except ChoiceError as error:
+            pages.refused.set(error.errors)
+            raise Refused(400, Failure(str(error))) from None
+
+    def _apply_options(self, options: Any) -> None:
+        """JupyterHub's apply_user_options, for every way of starting a server: form, API, none.
+
+        It logs a traceback for every error in it, so the error waits for `run_pre_spawn_hook`, which comes next.
+        """
+        try:
+            self.user_options = self._choose(options).options()
+            self._accepted, self._problem = self.user_options, None
+        except Refused as problem:
+            self.user_options, self._problem = {}, problem
+        # JupyterHub stored them unseen: a choice that failed must not be the next one's preset. It commits soon.
+        self.orm_spawner.user_options = dict(self._accepted)
+
+    def run_pre_spawn_hook(self) -> Any:
+        """Refuse a choice that is not allowed before any hook sees it."""
+        if self._problem is not None:
+            raise self._problem
+        return super().run_pre_spawn_hook()
+
+    # --- start, poll, stop
+
+    def start(self) -> Awaitable[str]:
+        """Start a server and wait until it answers. Raises Refused with what the user should know.
+
+        This much is done before JupyterHub's commit, which follows the call: the session must be known to the hub that
+        comes after this one before there is a job.
+        """
+        runtime = self.runtime
+        runtime.failures.pop((self.user.name, self.name), None)
+        if self.internal_ssl:
+            raise Refused(503, Failure("HEPSpawner does not support JupyterHub's internal_ssl."))
+        offer = self.offer()
+        choice = self._choose(self.user_options)
+        tag = runtime.tag(self.user.name, self.name, secrets.token_hex(16))
+        run = Run(tag, choice.backend, summary(choice, offer.site), choice.options())
+        run.submitting = True
+        self._take_on(run)
+        self.orm_spawner.state = run.state()
+        return self._start(run, choice, offer)
+
+    async def _start(self, run: Run, choice: Choice, offer: Offer) -> str:
+        try:
+            await self._locate(run, choice, offer)
+            await self._submit(run, choice)
+            await run.settled()
+        except asyncio.CancelledError:
+            reached = next((stage.title for stage in run.stages() if stage.state == "now"), "its start")
+            self._fail(Failure(f"The server was not up in time, or was stopped before; it got as far as: {reached}."))
+            raise
+        except BackendError as error:
+            run.end(Failure(f"The server could not be started: {error}."), 1)
+            raise pages.failed(self, 503, run.ended or NO_SITE) from None
+        if run.ended:
+            raise pages.failed(self, 422, run.ended)
+        return str(run.url)
+
+    async def _locate(self, run: Run, choice: Choice, offer: Offer) -> None:
+        run.image_path, problem = await self.runtime.locate(choice, offer)
+        if problem:
+            run.end(Failure(problem), 1)
+            raise Refused(400, Failure(problem))
+
+    async def _submit(self, run: Run, choice: Choice) -> None:
+        runtime, backend = self.runtime, self.runtime.backend(run.backend)
+        expires = time.time() + self.start_timeout
+        job_input = {
+            "session": run.tag.session,
+            "ticket": runtime.tickets.issue(run.tag.session, expires),
+            "expires": int(expires),
+            "hub": self._api_url(run.backend),
+            "address": backend.address,
+            "scratch": backend.config.scratch,
+        }
+        session = self._session(choice, {}, run)  # the environment goes by claim
+        try:
+            run.job = await backend.submit(session, run.tag, job_input)
+        finally:
+            run.submitting = False
+        run.mark("submitted")
+        # Without a commit of its own: a hub that dies before the next one finds the job by its tag.
+        self.orm_spawner.state = run.state()
+
+    def _take_on(self, run: Run) -> None:
+        self.run = run
+        self._begun.set()
+        run.answer_claim = self._answer_claim
+        run.secrets = lambda: [self.api_token] if self.api_token else []
+        run.on_end = self._ended
+        self.runtime.add(run)
+
+    def _ended(self) -> None:
+        run = self.run
+        if run is None or run.ended is None:
+            return
+        self.log.warning("%s: %s", self._log_name, run.ended.text)
+        self._fail(run.ended)
+        if self._poll_callback is not None:  # JupyterHub is past the start: it must not wait for the next poll
+            self.runtime.spawn(self.poll_and_notify())
+
+    def _fail(self, failure: Failure) -> None:
+        """Have the form tell it when the user comes back."""
+        self.runtime.failures[self.user.name, self.name] = failure
+
+    async def poll(self) -> int | None:
+        """None while the server runs, and where it cannot be told."""
+        run = self.run
+        if run is None:
+            return 0
+        if not run.ended and not run.submitting:
+            try:
+                await self._look(run)
+            except BackendError as error:
+                self.log.warning("%s: cannot tell whether the server runs: %s", self._log_name, error)
+        return run.exit_code if run.ended else None
+
+    async def _look(self, run: Run) -> None:
+        backend = self.runtime.backend(run.backend)
+        if run.job is None:
+            run.job = await backend.find(run.tag)
+        if run.job is None:
+            run.end(Failure("The server was not started: the hub was restarted before."), 1)
+            return
+        status = await backend.status(run.job)
+        if status.phase is Phase.ENDED:
+            self.runtime.job_ended(run, status)
+
+    async def stop(self, now: bool = False) -> None:
+        """End the server and everything that it started."""
+        run = self.run
+        if run is None:
+            return
+        run.on_end = lambda: None
+        backend = self.runtime.backend(run.backend)
+        run.job = run.job or await backend.find(run.tag)
+        if run.job is not None:
+            await backend.cancel(run.job, run.tag, 0 if now else GRACE)
+        run.end(Failure("The server was stopped."))
+
+    async def get_url(self) -> str:
+        """Where the server is; waits for one that was starting when the last hub died."""
+        run = self.run
+        if run is not None and run.url is None:
+            await run.settled()
+            if run.ended:
+                self.http_timeout = 1  # JupyterHub asks the server next: there is none to wait for
+        return run.url if run and run.url else str(self.server.url)
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """What happens, for the waiting page."""
+        yield {"progress": 5, "message": "Checking the choice"}
+        await self._begun.wait()
+        if self.run is not None:
+            async for event in pages.progress_events(self, self.run):
+                yield event
+
+    # --- what the server is started with
+
+    def _hub_environment(self, backend: str) -> dict[str, str]:
+        """What JupyterHub wants in the server's environment, with the addresses that the backend's nodes reach."""
+        environment = {name: str(value) for name, value in self.get_env().items() if value is not None}
+        api_url = environment["JUPYTERHUB_API_URL"] = self._api_url(backend)
+        environment["JUPYTERHUB_ACTIVITY_URL"] = url_path_join(api_url, "users", self.user.escaped_name, "activity")
+        return environment
+
+    def _api_url(self, backend: str) -> str:
+        """The hub's API as a backend's nodes reach it."""
+        base = self.runtime.backend(backend).config.hub_url or self.hub_connect_url
+        return url_path_join(base, urlparse(self.hub.api_url).path) if base else str(self.hub.api_url)
+
+    def _session(self, choice: Choice, environment: Mapping[str, str], run: Run | None) -> Session:
+        backend = self.runtime.backend(choice.backend)
+        base_url = self.server.base_url if self.server else url_path_join(self.user.base_url, url_escape_path(self.name), "/")
+        return build_session(
+            Request(
+                site=self.offer().site,
+                backend=backend.config,
+                choice=choice,
+                user=self.user.name,
+                server=self.name,
+                base_url=base_url,
+                hub_environment=environment,
+                args=self.get_args(),
+                command=self.cmd,
+                bind=backend.bind,
+                directory=self.format_string(self.notebook_dir) if self.notebook_dir else "~",
+                session=run.tag.session if run else "",
+                image_path=run.image_path if run else None,
+            )
+        )
+
+    async def _answer_claim(self, host: str, port: int) -> dict[str, Any]:
+        """The answer to a claim, made now: a job may have waited for hours. Raises HTTPError, told to the launcher."""
+        run = self.run
+        if run is None:
+            raise web.HTTPError(403, "the session is over")
+        if not self.api_token:  # the hub was restarted: the hooks' settings are lost, too
+            await self.run_auth_state_hook(await self.user.get_auth_state())
+            await self.apply_group_overrides()
+            await maybe_future(self.run_pre_spawn_hook())
+            await tokens.renew(self)
+        try:
+            choice = self._choose(run.options)
+        except Refused as problem:
+            raise web.HTTPError(409, f"the site does not allow this any more: {problem.log_message}") from None
+        self._store(state=run.state())
+        return self._session(choice, self._hub_environment(run.backend), run).order()
+
+    def preview(self, options: Any) -> str:
+        """What a start with these options would run. Raises ChoiceError, Refused."""
+        choice = self.offer().choose(options)
+        environment = _masked(self._hub_environment(choice.backend))
+        return self.runtime.backend(choice.backend).preview(self._session(choice, environment, None))
+
+    # --- what survives the hub
+
+    def _store(self, **columns: Any) -> None:
+        """Save now what JupyterHub would save only after start()."""
+        for name, value in columns.items():
+            setattr(self.orm_spawner, name, value)
+        inspect(self.orm_spawner).session.commit()
+
+    def get_state(self) -> dict[str, Any]:
+        """What is saved of a server. Never a token."""
+        return {**super().get_state(), **(self.run.state() if self.run else {})}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up a server that the last hub left."""
+        super().load_state(state)
+        self._accepted = self.orm_spawner.user_options or {}
+        if "session" in state and self.orm_spawner.server is not None:
+            self._take_on(Run.restore(state, self.runtime.tag(self.user.name, self.name, state["session"])))
+
+    def clear_state(self) -> None:
+        """Forget the server; JupyterHub calls it after the end and before a start."""
+        if self.run is not None and not self.api_token:
+            tokens.revoke(self)  # after a restart JupyterHub does not know what it should revoke
+        super().clear_state()
+        run, self.run = self.run, None
+        self._begun.clear()
+        if run is not None:
+            self.runtime.drop(run)
+
+
+def _masked(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: SECRET if is_secret(name) else value for name, value in environment.items()}
+
+
+def _install_at_start() -> None:
+    """Have the hub that reads its configuration just now give us our turn as soon as it makes its routes.
+
+    Then a site with an error is told at the start of the hub, not by the first user's form, and launchers find their
+    routes. Nothing happens in a hub whose spawner is another.
+    """
+    module = sys.modules.get("jupyterhub.app")
+    if module is None or not module.JupyterHub.initialized():
+        return
+    app = module.JupyterHub.instance()
+
+    def routes_made(change: Any) -> None:
+        app.unobserve(routes_made, "handlers")
+        try:
+            spawner_class = app.spawner_class
+        except TraitError:
+            return
+        if issubclass(spawner_class, HEPSpawner):
+            install(app, spawner_class)
+
+    app.observe(routes_made, "handlers")
+
+
+_install_at_start()
