@@ -1,0 +1,98 @@
+"""How long starts take: one JupyterLab, and 50 trivial servers at once, against SimpleLocalProcessSpawner in the same run."""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import time
+
+from hubs import PREFIX, TRIVIAL, Hub, hepspawner, simple, worst_health
+from tornado.httpclient import AsyncHTTPClient
+
+USERS = [f"user{i}" for i in range(50)]
+
+
+def one_lab(hub: Hub, times: list[float]) -> None:
+    """Start a JupyterLab and stop it."""
+    start = time.perf_counter()
+    hub.api("POST", "/users/lab/server", {})
+    while not hub.ready("lab"):
+        time.sleep(0.02)
+    times.append(time.perf_counter() - start)
+    hub.api("DELETE", "/users/lab/server")
+    while not hub.server_gone("lab"):
+        time.sleep(0.05)
+
+
+def labs(rounds: int) -> tuple[float, float]:
+    """Median seconds from POST to ready, of both spawners, taken in turns."""
+    with simple() as peer, hepspawner() as ours:
+        times: dict[str, list[float]] = {"peer": [], "ours": []}
+        for hub in (peer, ours):
+            hub.api("POST", "/users/lab")
+            one_lab(hub, [])  # warms caches
+        for _ in range(rounds):
+            one_lab(peer, times["peer"])
+            one_lab(ours, times["ours"])
+    return statistics.median(times["peer"]), statistics.median(times["ours"])
+
+
+async def storm(hub: Hub) -> tuple[float, float]:
+    """Seconds until 50 servers that were asked for at once are ready, and the worst /hub/health meanwhile."""
+    AsyncHTTPClient.configure(None, max_clients=200)
+    client = AsyncHTTPClient(force_instance=True)
+    headers = {"Authorization": f"token {hub.token}", "Content-Type": "application/json"}
+    stop = asyncio.Event()
+    health = asyncio.ensure_future(worst_health(hub.hub_url, stop))
+    await asyncio.sleep(0.3)
+
+    async def start(user: str) -> None:
+        url = f"{hub.hub_url}/api/users/{user}/server"
+        await client.fetch(url, method="POST", body="{}", headers=headers, request_timeout=300)
+
+    begin = time.perf_counter()
+    await asyncio.gather(*map(start, USERS))
+    while True:
+        answer = await client.fetch(f"{hub.hub_url}/api/users?state=ready", headers=headers, request_timeout=60)
+        if len(json.loads(answer.body)) >= len(USERS):
+            break
+        await asyncio.sleep(0.02)
+    seconds = time.perf_counter() - begin
+    stop.set()
+    return seconds, await health
+
+
+def storms(rounds: int) -> dict[str, tuple[float, float]]:
+    """Of each spawner the median time for all and the median of the worst health, each round with a fresh hub."""
+    command = [str(PREFIX / "bin/python"), "-I", "-S", str(TRIVIAL)]
+    results: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(rounds):
+        for make in (simple, hepspawner):
+            with make(command) as hub:
+                hub.api("POST", "/users", {"usernames": USERS})
+                results.setdefault(hub.name, []).append(asyncio.run(storm(hub)))
+    return {
+        name: (statistics.median(r[0] for r in rows), statistics.median(r[1] for r in rows))
+        for name, rows in results.items()
+    }
+
+
+def main() -> int:
+    """Print the figures; 1 where they are not what the project promises."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    peer, ours = labs(max(3, rounds))
+    print(f"JupyterLab, POST to ready: SimpleLocalProcessSpawner {peer:.2f} s, HEPSpawner {ours:.2f} s ({ours - peer:+.2f} s)")
+    figures = storms(rounds)
+    (peer_all, peer_health), (ours_all, ours_health) = figures["SimpleLocalProcessSpawner"], figures["HEPSpawner"]
+    print(f"50 trivial servers at once: all ready after {peer_all:.2f} s and {ours_all:.2f} s (ratio {ours_all / peer_all:.2f})")
+    print(f"  worst /hub/health meanwhile: {peer_health:.2f} s and {ours_health:.2f} s ({ours_health - peer_health:+.2f} s)")
+    good = ours <= peer + 0.3 and ours_all <= 1.5 * peer_all and ours_health <= peer_health + 0.1
+    print("as promised" if good else "NOT as promised: at most +0.3 s, ratio 1.5, +0.1 s")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
