@@ -10,9 +10,11 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on demand: the command line and the child processes that read site files need no JupyterHub.
+    # On demand: the command line and the child processes that read site files need no JupyterHub. And each time anew:
+    # JupyterHub imports the spawners that are installed before it exists, and asks for the one that is configured then.
     if name == "HEPSpawner":
-        from .spawner import HEPSpawner
+        from .spawner import HEPSpawner, install_at_start
 
+        install_at_start()
         return HEPSpawner
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -150,10 +150,10 @@ def _preview(options: argparse.Namespace) -> int:
             bind=backend.bind,
             session="(made for each start)",
         )
-        print(f"# {summary(choice, site)}")
-        print(backend.preview(build_session(request)), end="")
-    except json.JSONDecodeError as error:
-        print(f"--options: is not JSON: {error}", file=sys.stderr)
+        print(f"# {summary(choice, site)}\n{backend.preview(build_session(request))}", end="")
+    except (json.JSONDecodeError, RecursionError) as error:
+        what = error if isinstance(error, ValueError) else "it is nested too deeply"
+        print(f"--options: is not JSON: {what}", file=sys.stderr)
         return 1
     except ChoiceError as error:
         for field, text in error.errors.items():

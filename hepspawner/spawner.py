@@ -9,10 +9,11 @@ from typing import Any
 from urllib.parse import urlparse
 
 from jupyterhub.spawner import Spawner
-from jupyterhub.utils import maybe_future, url_escape_path, url_path_join
+from jupyterhub.utils import maybe_future, url_escape_path, url_path_join, wait_for_http_server
 from sqlalchemy import inspect
 from tornado import web
-from traitlets import Dict, List, TraitError, Unicode, Union, default
+from traitlets import Any as AnyTrait
+from traitlets import Dict, List, Unicode, Union, default
 
 from .backends.base import BackendError, Phase
 from .choice import Choice, ChoiceError, Offer, Who, from_form
@@ -33,10 +34,16 @@ class HEPSpawner(Spawner):
     )
     template_paths = List(Unicode(), config=True, help="Directories whose templates replace ours, one by one.")
 
+    # JupyterHub 5 takes any JSON, and loses the server where that is no dict: it is refused with other wrong options.
+    user_options = AnyTrait({}, help="What the user asked for.")
+
+    http_timeout: int  # JupyterHub's
     run: Run | None = None
     """The attempt to run the server that is under way."""
     _accepted: Mapping[str, Any] = {}
     """The last options that were allowed."""
+    _chosen: tuple[Choice, Offer] | None = None
+    """What `_accepted` means, and on what offer: each look at the user costs a query to JupyterHub's database."""
     _problem: Refused | None = None
     """What is wrong with the options of the start under way."""
 
@@ -89,13 +96,16 @@ class HEPSpawner(Spawner):
 
     def _read_form(self, form_data: dict[str, list[Any]]) -> dict[str, Any]:
         """JupyterHub's options_from_form: what a form says, checked. Raises Refused."""
-        options = from_form(form_data)
+        # Sites' own page templates may send JupyterHub's token along.
+        options = from_form({name: values for name, values in form_data.items() if name != "_xsrf"})
         pages.submitted.set(options)
-        return self._choose(options).options()
+        pages.submitted_to.set(self.name)
+        return self._choose(options)[0].options()
 
-    def _choose(self, options: Any) -> Choice:
+    def _choose(self, options: Any) -> tuple[Choice, Offer]:
+        offer = self.offer()
         try:
-            return self.offer().choose(options)
+            return offer.choose(options), offer
         except ChoiceError as error:
             pages.refused.set(error.errors)
             raise Refused(400, Failure(str(error))) from None
@@ -106,8 +116,9 @@ class HEPSpawner(Spawner):
         It logs a traceback for every error in it, so the error waits for `run_pre_spawn_hook`, which comes next.
         """
         try:
-            self.user_options = self._choose(options).options()
-            self._accepted, self._problem = self.user_options, None
+            self._chosen = self._choose(options)
+            self.user_options = self._accepted = self._chosen[0].options()
+            self._problem = None
         except Refused as problem:
             self.user_options, self._problem = {}, problem
         # JupyterHub stored them unseen: a choice that failed must not be the next one's preset. It commits soon.
@@ -131,10 +142,13 @@ class HEPSpawner(Spawner):
         runtime.failures.pop((self.user.name, self.name), None)
         if self.internal_ssl:
             raise Refused(503, Failure("HEPSpawner does not support JupyterHub's internal_ssl."))
-        offer = self.offer()
-        choice = self._choose(self.user_options)
+        chosen, self._chosen = self._chosen, None
+        if chosen is None or self.user_options != self._accepted:  # a hook may have changed them
+            chosen = self._choose(self.user_options)
+        choice, offer = chosen
         tag = runtime.tag(self.user.name, self.name, secrets.token_hex(16))
         run = Run(tag, choice.backend, summary(choice, offer.site), choice.options())
+        run.choice = choice
         run.submitting = True
         self._take_on(run)
         self.orm_spawner.state = run.state()
@@ -203,6 +217,10 @@ class HEPSpawner(Spawner):
         """Have the form tell it when the user comes back."""
         self.runtime.failures[self.user.name, self.name] = failure
 
+    def delete_forever(self) -> None:
+        """The user or the named server is deleted: whoever has the name next must not be told of this one's failure."""
+        self.runtime.failures.pop((self.user.name, self.name), None)
+
     async def poll(self) -> int | None:
         """None while the server runs, and where it cannot be told."""
         run = self.run
@@ -239,10 +257,15 @@ class HEPSpawner(Spawner):
         run.end(Failure("The server was stopped."))
 
     async def get_url(self) -> str:
-        """Where the server is; waits for one that was starting when the last hub died."""
+        """Where the server is. A hub that was restarted asks: it waits for one that was starting when the last one died.
+
+        JupyterHub would wait for an answer of one that died since, too, and meanwhile not hear of its end.
+        """
         run = self.run
-        if run is not None and run.url is None:
+        if run is not None:
             await run.settled()
+            if run.url:
+                await run.unless_ended(wait_for_http_server(f"{run.url}{self.server.base_url}api", self.http_timeout))
             if run.ended:
                 self.http_timeout = 1  # JupyterHub asks the server next: there is none to wait for
         return run.url if run and run.url else str(self.server.url)
@@ -274,7 +297,7 @@ class HEPSpawner(Spawner):
         base_url = self.server.base_url if self.server else url_path_join(self.user.base_url, url_escape_path(self.name), "/")
         return build_session(
             Request(
-                site=self.offer().site,
+                site=self.runtime.site or self.offer().site,
                 backend=backend.config,
                 choice=choice,
                 user=self.user.name,
@@ -301,7 +324,7 @@ class HEPSpawner(Spawner):
             await maybe_future(self.run_pre_spawn_hook())
             await tokens.renew(self)
         try:
-            choice = self._choose(run.options)
+            choice = run.choice or self._choose(run.options)[0]
         except Refused as problem:
             raise web.HTTPError(409, f"the site does not allow this any more: {problem.log_message}") from None
         self._store(state=run.state())
@@ -347,7 +370,7 @@ def _masked(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: SECRET if is_secret(name) else value for name, value in environment.items()}
 
 
-def _install_at_start() -> None:
+def install_at_start() -> None:
     """Have the hub that reads its configuration just now give us our turn as soon as it makes its routes.
 
     Then a site with an error is told at the start of the hub, not by the first user's form, and launchers find their
@@ -360,14 +383,7 @@ def _install_at_start() -> None:
 
     def routes_made(change: Any) -> None:
         app.unobserve(routes_made, "handlers")
-        try:
-            spawner_class = app.spawner_class
-        except TraitError:
-            return
-        if issubclass(spawner_class, HEPSpawner):
-            install(app, spawner_class)
+        if issubclass(app.spawner_class, HEPSpawner):
+            install(app, app.spawner_class)
 
     app.observe(routes_made, "handlers")
-
-
-_install_at_start()

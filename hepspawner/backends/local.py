@@ -13,17 +13,19 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..apptainer import HOST_PATH
-from ..node import launcher
 from ..session import GPU_VARIABLES, Session, describe
 from ..site.model import BackendConfig
 from .base import Backend, BackendError, JobStatus, Log, Phase, Tag
 
+_LAUNCHER = str(Path(__file__).parents[1] / "node")
 _TAG = "HEPSPAWNER_TAG"
 _SESSION = "HEPSPAWNER_SESSION"
+_SIGNALS = {int(number): number.name for number in signal.Signals}
 
 
 class LocalConfig(BackendConfig):
@@ -65,8 +67,8 @@ class LocalBackend(Backend):
             _TAG: str(tag),
             **{name: os.environ[name] for name in GPU_VARIABLES if name in os.environ},
         }
-        # In a thread: a fork of a large hub takes milliseconds.
-        child = await asyncio.to_thread(self._launch, environment, account.process, json.dumps(job_input).encode())
+        # Not in a thread: beside a busy event loop it waits 5 ms for its turn again and again, a fork takes 2 ms.
+        child = self._launch(environment, account.process, json.dumps(job_input).encode())
         job = f"{child.pid}:{_start_time(child.pid)}"
         self._children[job] = child
         self._watch(job)
@@ -97,20 +99,24 @@ class LocalBackend(Backend):
         return child
 
     def _command(self) -> list[str]:
-        return [self.config.python or sys.executable, "-I", "-S", launcher.__file__]
+        return [self.config.python or sys.executable, "-I", "-S", _LAUNCHER]
 
     async def look_as(self, user: str) -> dict[str, Any]:
         return (await self.account(user)).process
 
     async def account(self, user: str) -> Account:
         """As whom a user's servers run. Raises BackendError."""
+        if os.geteuid() != 0:
+            return self._own
         # In a thread: accounts may come over the network.
         return await asyncio.wait_for(asyncio.to_thread(self._account, user), 30)
 
+    @cached_property
+    def _own(self) -> Account:
+        own = pwd.getpwuid(os.geteuid())
+        return Account(own.pw_name, own.pw_dir, {})
+
     def _account(self, user: str) -> Account:
-        if os.geteuid() != 0:
-            own = pwd.getpwuid(os.geteuid())
-            return Account(own.pw_name, own.pw_dir, {})
         try:
             entry = pwd.getpwnam(user)
         except (KeyError, ValueError):  # ValueError: a NUL in the name
@@ -126,7 +132,7 @@ class LocalBackend(Backend):
         if pid is not None:
             _signal(pid, signal.SIGTERM)
             await self._gone(job, grace + 5)
-        # The launcher ends its whole tree; where it could not (killed, or hanging), its session's mark tells who is left.
+        # The launcher ends its whole tree; where it could not (killed, hanging), the session's mark tells who is left.
         for _ in range(50):
             left = await asyncio.to_thread(marked, tag.session)
             if self._pid(job) is not None:
@@ -140,8 +146,9 @@ class LocalBackend(Backend):
 
     async def _gone(self, job: str, seconds: float) -> None:
         deadline = asyncio.get_running_loop().time() + seconds
-        while self._pid(job) is not None and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 (not every kernel tells the end of a process)
+        # Not every kernel tells the end of a process.
+        while self._pid(job) is not None and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
     async def status(self, job: str) -> JobStatus:
         if job in self._ended:
@@ -153,8 +160,9 @@ class LocalBackend(Backend):
 
     async def find(self, tag: Tag) -> str | None:
         pids = await asyncio.to_thread(marked, str(tag), _TAG)
-        jobs = [f"{pid}:{_start_time(pid)}" for pid in pids]
-        return jobs[0] if jobs else None
+        # A child of the launcher carries the tag, too, until it has its own environment: the launcher is the oldest.
+        jobs = sorted((int(started), pid) for pid in pids if (started := _start_time(pid)))
+        return f"{jobs[0][1]}:{jobs[0][0]}" if jobs else None
 
     def preview(self, session: Session) -> str:
         return f"# launcher, as the user, on this machine\n{shlex.join(self._command())}\n\n{describe(session)}"
@@ -193,7 +201,7 @@ class LocalBackend(Backend):
         child = self._children.pop(job, None)
         code = child.wait() if child else None
         if code is not None and code < 0:
-            reason = f"the launcher was killed by {signal.Signals(-code).name}"
+            reason = f"the launcher was killed by {_SIGNALS.get(-code, f'signal {-code}')}"
         else:
             reason = "the launcher ended" + (f" with exit code {code}" if code else "")
         status = self._ended[job] = JobStatus(Phase.ENDED, reason, code)

@@ -77,7 +77,8 @@ async def look(paths: list[str], deadline: float, account: dict[str, Any] | None
         if child.returncode is None:
             try:
                 child.kill()
-            except ProcessLookupError:
+                await asyncio.wait_for(child.wait(), 0.1)
+            except (ProcessLookupError, asyncio.TimeoutError):
                 pass
     return facts
 
@@ -89,6 +90,7 @@ async def _read(child: asyncio.subprocess.Process, paths: list[str], facts: dict
     while line := await child.stdout.readline():
         path, kind, real = json.loads(line)
         facts[path] = Fact(kind, real)
+    await child.wait()  # asyncio complains where the child was not waited for
 
 
 def examine(path: str) -> Fact:

@@ -31,18 +31,19 @@ class Field:
             return format_size(value)
         return format_time(value) if self.kind == "time" else str(value)
 
-    def read(self, given: Any) -> Any:
-        """The value of what was given. Raises ValueError that says what is allowed."""
+    def read(self, given: Any, where: str = "") -> Any:
+        """The value of what was given. Raises ValueError that says what is allowed (`where`: a word on that)."""
         if self.kind == "select":
             allowed = [value for value, _ in self.values]
             if not isinstance(given, str) or given not in allowed:
-                raise ValueError(f"{shown(given)} is not allowed; allowed: {some(allowed)}{near(given, allowed)}")
+                words = f"{some(allowed)}{near(given, allowed)}"
+                raise ValueError(f"{shown(given)} is not allowed{where}; allowed: {words}")
             return given
         value = self._number(given)
         if value is None or not self.min <= value or (self.max is not None and value > self.max):
             most = "or more" if self.max is None else f"to {self.show(self.max)}"
             unit = f" {self.unit}" if self.unit else ""
-            raise ValueError(f"{shown(given)} is not allowed; allowed: {self.show(self.min)} {most}{unit}")
+            raise ValueError(f"{shown(given)} is not allowed{where}; allowed: {self.show(self.min)} {most}{unit}")
         return value
 
     def _number(self, given: Any) -> int | None:

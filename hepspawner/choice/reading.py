@@ -33,7 +33,7 @@ def sift(options: Any) -> tuple[dict[str, Any], dict[str, str]]:
     clean: dict[str, Any] = {}
     errors: dict[str, str] = {}
     for name, value in options.items():
-        if not isinstance(name, str) or len(name) > 64 or not name.isprintable():
+        if not isinstance(name, str) or not 0 < len(name) <= 64 or not name.isprintable():
             errors["user_options"] = f"{shown(name)} is not an option"
         elif isinstance(value, str) and len(value) > _MAX_TEXT:
             errors[name] = f"is longer than {_MAX_TEXT} characters"
@@ -161,10 +161,9 @@ class Reading:
                 values[one.name] = one.default
                 continue
             try:
-                values[one.name] = one.read(given)
+                values[one.name] = one.read(given, f" on {self.offer.backends[backend].title or backend}")
             except ValueError as error:
-                title = self.offer.backends[backend].title or backend
-                self.errors[one.name] = f"{error} on {title}"
+                self.errors[one.name] = str(error)
         return values
 
     def _gpu(self, image: Image | None, backend: str, values: dict[str, Any]) -> tuple[str | None, int]:

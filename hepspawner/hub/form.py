@@ -58,7 +58,7 @@ def asset_hash() -> str:
     """Changes with our static files, so that browsers may keep them for ever."""
     static = Path(__file__).parent / "static"
     return hashlib.sha256(
-        b"".join((static / name).read_bytes() for name in ("form.css", "form.js", "search.js"))
+        b"".join((static / name).read_bytes() for name in ("form.css", "form.js", "search.js", "wait.js"))
     ).hexdigest()[:12]
 
 
@@ -74,6 +74,7 @@ def form_context(
     warnings: Sequence[str],
     urls: Mapping[str, str],
     query_prefix: str,
+    server: str = "",
 ) -> dict[str, Any]:
     """What form.html is rendered with.
 
@@ -110,7 +111,7 @@ def form_context(
         "again": "",
         "warnings": list(warnings),
         "static": urls["static"],
-        "data": _data(offer, options, urls, query_prefix),
+        "data": {**_data(offer, options, urls, query_prefix), "server": server},
     }
 
 

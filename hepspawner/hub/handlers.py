@@ -1,16 +1,20 @@
 """What the hub answers: claim and report to launchers; images and preview to users; the form's page and its assets."""
 
 import json
+import sys
+from logging import LoggerAdapter
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from jupyterhub.apihandlers import APIHandler
-from jupyterhub.handlers.pages import SpawnHandler
-from jupyterhub.scopes import needs_scope
+from jupyterhub.handlers.pages import SpawnHandler, SpawnPendingHandler
+from jupyterhub.utils import url_path_join
 from tornado import web
 
 from ..choice import ChoiceError
+from .form import asset_hash
+from .pages import Refused, progress_event
 from .run import ClaimError, Run, clean_log, explain
 from .runtime import Runtime
 from .tickets import TicketError
@@ -31,6 +35,8 @@ def handlers() -> list[tuple[Any, ...]]:
         (r"/spawn", FormHandler),
         (r"/spawn/([^/]+)", FormHandler),
         (r"/spawn/([^/]+)/([^/]+)", FormHandler),
+        (r"/spawn-pending/([^/]+)", WaitHandler),
+        (r"/spawn-pending/([^/]+)/([^/]+)", WaitHandler),
     ]
 
 
@@ -42,9 +48,13 @@ class FormHandler(SpawnHandler):
 
     hepspawner_preset: dict[str, Any] | None = None
 
+    @property
+    def log(self) -> Any:
+        return _WithoutRefusals(super().log, {})
+
     async def prepare(self) -> None:
         await super().prepare()
-        if self.request.method == "GET":
+        if self.request.method == "GET" and self.current_user is not None:  # who must sign in first comes back by this address
             query = self.request.query_arguments
             self.hepspawner_preset = preset_of_query(query)
             # The rest of the page must not see them: JupyterHub would start the server, and carry them on to it.
@@ -52,6 +62,34 @@ class FormHandler(SpawnHandler):
             self.request.query_arguments = self.request.arguments = rest
             self.request.query = urlencode(rest, doseq=True)
             self.request.uri = self.request.path + ("?" + self.request.query if rest else "")
+
+
+class WaitHandler(SpawnPendingHandler):
+    """JupyterHub's waiting page, which says from the first where the start is, and is kept up to date by wait.js, or
+    without scripts by loading it again, where the stream of events does not get through."""
+
+    async def render_template(self, name: str, *args: Any, **ns: Any) -> str:
+        html = await super().render_template(name, *args, **ns)
+        run = getattr(ns.get("spawner"), "run", None)
+        if name != "spawn_pending.html" or run is None:
+            return html
+        script = url_path_join(self.hub.base_url, "hepspawner/static/wait.js")
+        head = '<noscript><meta http-equiv="refresh" content="5"></noscript>'
+        head += f'<script src="{script}?v={asset_hash()}"></script>'
+        now = progress_event(ns["spawner"], run)
+        message = f'<div id="progress-message" data-progress="{now["progress"]}">{now["html_message"]}</div>'
+        html = html.replace('<p id="progress-message"></p>', message, 1)
+        return html.replace("</head>", head + "</head>", 1)
+
+
+class _WithoutRefusals(LoggerAdapter[Any]):
+    """JupyterHub logs each form that is refused with a traceback: what a user got wrong is nothing wrong with the hub."""
+
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        error = sys.exc_info()[1]
+        if kwargs.get("exc_info") and (error is None or isinstance(error, Refused)):
+            return f"{msg}: {error.log_message}" if error else msg, {**kwargs, "exc_info": None}
+        return msg, kwargs
 
 
 def preset_of_query(query: dict[str, list[bytes]]) -> dict[str, Any]:
@@ -176,7 +214,10 @@ class UserHandler(HepHandler):
     def spawner(self, server: str = "") -> Any:
         """The spawner of the signed-in user's server."""
         user = self.current_user
-        if user is None or not hasattr(user, "spawners"):
+        if user is None:
+            raise web.HTTPError(403, "Missing or invalid credentials.")
+        # Not by needs_scope, which wants the scope for all users.
+        if not hasattr(user, "spawners") or not self.has_scope(f"read:users:name!user={user.name}"):
             raise web.HTTPError(403, "only for users")
         return user.spawners[server] if server in user.orm_spawners else user.spawner
 
@@ -184,7 +225,6 @@ class UserHandler(HepHandler):
 class ImagesHandler(UserHandler):
     """The images that the signed-in user may use, or one of them."""
 
-    @needs_scope("read:users:name")
     def get(self, name: str | None = None) -> None:
         offer = self.spawner().offer()
         known = [self._model(offer, image) for image in offer.images.values() if name in (None, image.name)]
@@ -212,7 +252,6 @@ class ImagesHandler(UserHandler):
 class PreviewHandler(UserHandler):
     """What a start would run, without starting it."""
 
-    @needs_scope("read:users:name")
     async def post(self) -> None:
         data = self.body()
         server = data.get("server")

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from jupyterhub import version_info
 from jupyterhub.utils import url_path_join
 from tornado import web
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # What the form of the request under way is filled in with: set where JupyterHub reads a form, and read where it draws
 # the form again because of an error. It then draws that of the default server, whichever server was asked for.
 submitted: ContextVar[Mapping[str, Any] | None] = ContextVar("submitted", default=None)
+submitted_to: ContextVar[str | None] = ContextVar("submitted_to", default=None)
 refused: ContextVar[Mapping[str, str] | None] = ContextVar("refused", default=None)
 
 NO_SITE = Failure(
@@ -29,7 +31,8 @@ class Refused(web.HTTPError):
     """A start that is refused or failed, told to form, waiting page and API in the same words."""
 
     def __init__(self, status: int, failure: Failure, html: str = ""):
-        super().__init__(status, failure.message)  # for the hub's log: one line
+        # For the hub's log: one line. JupyterHub 5's API tells nothing else.
+        super().__init__(status, failure.message if version_info >= (6,) else failure.text)
         self.jupyterhub_message = failure.text
         if html:
             self.jupyterhub_html_message = html
@@ -55,6 +58,8 @@ def draw_form(spawner: "HEPSpawner") -> str:
     if offer is None:
         return runtime.templates.render("unavailable.html", failure=NO_SITE, warnings=warnings, static=static)
     options, errors, last = submitted.get(), refused.get(), ""
+    server = submitted_to.get()
+    server = spawner.name if server is None else server
     notes: dict[str, str] = {}
     link = getattr(spawner.handler, "hepspawner_preset", None)
     if options is None and link:
@@ -69,14 +74,15 @@ def draw_form(spawner: "HEPSpawner") -> str:
         errors=errors or {},
         notes=notes,
         last=last,
-        failure=None if errors else runtime.failures.get((spawner.user.name, spawner.name)),
+        failure=None if errors else runtime.failures.get((spawner.user.name, server)),
         states={image.name: runtime.state(image) for image in offer.images.values()},
         warnings=warnings,
         urls={
             "static": static,
             "preview": url_path_join(hub, "api", "hepspawner", "preview"),
-            "spawn": url_path_join(hub, "spawn", spawner.user.escaped_name, spawner.name),
+            "spawn": url_path_join(hub, "spawn"),  # a link is for whoever opens it
         },
+        server=server,
         query_prefix="opt-",
     )
     return render_form(runtime.templates, context)
@@ -85,11 +91,16 @@ def draw_form(spawner: "HEPSpawner") -> str:
 async def progress_events(spawner: "HEPSpawner", run: Run) -> AsyncIterator[dict[str, Any]]:
     """Events for JupyterHub's waiting page: what was done, what happens, what comes next."""
     async for _ in run.changes():
-        stages = run.stages()
-        now = next((stage for stage in stages if stage.state == "now"), stages[-1])
-        done = sum(stage.state == "done" for stage in stages)
-        html = spawner.runtime.templates.render(
-            "progress.html", stages=stages, summary=run.summary, note="", static=static_url(spawner)
-        )
-        message = f"{now.title}: {now.detail}" if now.detail else now.title
-        yield {"progress": 10 + 80 * done // len(stages), "message": message, "html_message": html}
+        yield progress_event(spawner, run)
+
+
+def progress_event(spawner: "HEPSpawner", run: Run) -> dict[str, Any]:
+    """Where a start is."""
+    stages = run.stages()
+    now = next((stage for stage in stages if stage.state == "now"), stages[-1])
+    done = sum(stage.state == "done" for stage in stages)
+    html = spawner.runtime.templates.render(
+        "progress.html", stages=stages, summary=run.summary, note="", static=static_url(spawner)
+    )
+    message = f"{now.title}: {now.detail}" if now.detail else now.title
+    return {"progress": 10 + 80 * done // len(stages), "message": message, "html_message": html}

@@ -3,13 +3,14 @@
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Literal
 
 from ..backends.base import Tag
+from ..choice import Choice
 
 _LOG_LINES = 40
 _LINE_LENGTH = 500
@@ -51,6 +52,8 @@ class Run:
 
     def __init__(self, tag: Tag, backend: str, summary: str, options: dict[str, Any]):
         self.tag, self.backend, self.summary, self.options = tag, backend, summary, options
+        self.choice: Choice | None = None
+        """What the options mean; not known of a run that was restored."""
         self.image_path: str | None = None
         """Where the image was found."""
         self.job: str | None = None
@@ -99,7 +102,7 @@ class Run:
 
     def claim(self, claimant: object) -> None:
         """Accept the first claimant, and him alone again until the server is up. Raises ClaimError."""
-        if not isinstance(claimant, str) or not 16 <= len(claimant) <= 200:
+        if not isinstance(claimant, str) or not claimant.isascii() or not 16 <= len(claimant) <= 200:
             raise ClaimError("malformed claim")
         digest = sha256(claimant.encode()).hexdigest()
         if self.ended:
@@ -133,6 +136,20 @@ class Run:
         async for _ in self.changes():
             if self.url or self.ended:
                 return
+
+    async def ends(self) -> None:
+        """Waits until the job ended."""
+        async for _ in self.changes():
+            if self.ended:
+                return
+
+    async def unless_ended(self, work: Awaitable[Any]) -> None:
+        """Waits for some work, but no longer than until the job ended; what comes of it does not matter."""
+        tasks = [asyncio.ensure_future(work), asyncio.ensure_future(self.ends())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def stages(self, queue: str = "") -> list[Stage]:
         """The way of the run; `queue` is the backend's word on why the job waits."""
@@ -177,7 +194,7 @@ def explain(report: dict[str, Any], log: list[str]) -> Failure:
     reason, code = report.get("reason"), report.get("code")
     message = _plain(str(report.get("message") or "")[:1000])
     seconds = report.get("seconds")
-    after = f" after {_duration(seconds)}" if isinstance(seconds, int | float) and seconds >= 0 else ""
+    after = f" after {_duration(seconds)}" if isinstance(seconds, int | float) and 0 <= seconds < 1e9 else ""
     text = "\n".join(log)
     if reason == "stopped":
         return Failure(f"The server was stopped{after}.")

@@ -192,7 +192,7 @@ def install(app: "JupyterHub", spawner_class: Any) -> Runtime:
         source, list(configured.template_paths), bytes(app.cookie_secret), app.log
     )
     ours = app.add_url_prefix(app.hub_prefix, handlers())
-    if app.tornado_application:
+    if getattr(app, "tornado_application", None):
         app.tornado_application.settings["hepspawner"] = runtime
         app.tornado_application.add_handlers(".*", ours)
     else:

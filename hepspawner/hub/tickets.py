@@ -45,7 +45,7 @@ class Tickets:
 
     def check_key(self, session: object, key: object) -> str:
         """The session that a report is for. Raises TicketError."""
-        if not isinstance(session, str) or not isinstance(key, str) or not key.isascii():
+        if not isinstance(session, str) or not isinstance(key, str) or not (session + key).isascii():
             raise TicketError("malformed report")
         if not hmac.compare_digest(key, self.report_key(session)):
             raise TicketError("report with a wrong key")

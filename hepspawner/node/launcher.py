@@ -166,6 +166,37 @@ def bindable(port):
 
 def listeners(port):
     """The sockets that listen on `port` here: a list of (inode, uid, IP to connect to)."""
+    try:
+        return told_listeners(port)
+    except (OSError, struct.error):
+        return listed_listeners(port)
+
+
+def told_listeners(port):
+    """The same by sock_diag(7), in 0.05 ms. Raises OSError where the kernel does not tell."""
+    found = []
+    for family, loopback, size in ((socket.AF_INET, "127.0.0.1", 4), (socket.AF_INET6, "::1", 16)):
+        # nlmsghdr (SOCK_DIAG_BY_FAMILY, a dump), then inet_diag_req_v2 (TCP, state LISTEN, source port)
+        ask = struct.pack("=IHHIIBBBBI", 72, 20, 0x301, 1, 0, family, 6, 0, 0, 1 << 10) + struct.pack("!H46x", port)
+        with contextlib.closing(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4)) as kernel:
+            kernel.settimeout(TIMEOUT)
+            kernel.sendto(ask, (0, 0))
+            kind, answer = 20, b""
+            while kind == 20:
+                answer = answer or kernel.recv(65536)
+                length, kind = struct.unpack_from("=IH", answer)
+                if kind == 20:  # inet_diag_msg
+                    uid, inode = struct.unpack_from("=II", answer, 80)
+                    address = answer[24:24 + size]
+                    found.append((inode, uid, socket.inet_ntop(family, address) if any(address) else loopback))
+                answer = answer[(length + 3) & ~3:]
+        if kind != 3:  # NLMSG_DONE
+            raise OSError("no list of listeners")
+    return found
+
+
+def listed_listeners(port):
+    """The same from /proc, for kernels without sock_diag: to print it they walk all connections, for 13 ms and more."""
     found = []
     line = re.compile(rb"^ *\d+: ([0-9A-F]+):%04X [0-9A-F]+:0000 0A (.*)$" % port, re.MULTILINE)
     for table, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
@@ -226,12 +257,14 @@ def holds(pid, inode):
     return False
 
 
-def is_ours(inode, uid):
-    """Whether the listening socket belongs to a process below the launcher.
+def is_ours(inode, uid, server):
+    """Whether the listening socket belongs to a process below the launcher, `server` or another.
 
     Where one of those hides what it has open (a setuid container runtime), a socket of our account that no
     process in sight holds is taken for its.
     """
+    if holds(server, inode):
+        return True  # most often, and much cheaper
     table = processes()
     below = descendants(table)
     # (A zombie hides what it had open too, but has nothing open any more.)
@@ -517,7 +550,7 @@ class Session:
             return 0
         now, self.probe = time.monotonic(), None
         found = listeners(self.port)
-        ours = [address for inode, uid, address in found if is_ours(inode, uid)]
+        ours = [address for inode, uid, address in found if is_ours(inode, uid, self.watch.pid)]
         if ours:
             self.listened, self.foreign, self.taken = True, None, False
             self.probe = Task(self.watch.wake, lambda: answers_http(ours[0], self.port, self.order["ready"]))

@@ -137,8 +137,9 @@ def _construct(node: yaml.Node, key: Key, lines: dict[Key, int], problems: list[
             result: dict[Any, Any] = {}
             for key_node, value_node in node.value:
                 part = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else "?"
-                lines[(*key, part)] = key_node.start_mark.line + 1
-                result[part] = _construct(value_node, (*key, part), lines, problems, name)
+                here = (*key, part)
+                lines[here] = key_node.start_mark.line + 1
+                result[part] = _construct(value_node, here, lines, problems, name)
             return result
         if isinstance(node, yaml.SequenceNode):
             return [_construct(item, (*key, i), lines, problems, name) for i, item in enumerate(node.value)]

@@ -856,7 +856,16 @@ def test_whose_socket(launcher, monkeypatch, below, others, uid, ours):
     monkeypatch.setattr(launcher, "processes", lambda: dict.fromkeys(answers, (1, b"S")))
     monkeypatch.setattr(launcher, "descendants", lambda table: list(below))
     monkeypatch.setattr(launcher, "holds", lambda pid, inode: answers[pid])
-    assert launcher.is_ours(4711, os.getuid() + uid) is ours
+    assert launcher.is_ours(4711, os.getuid() + uid, 11) is ours
+
+
+def test_who_listens(launcher):
+    with socket.create_server(("127.0.0.1", 0)) as four, socket.create_server(("::1", 0), family=socket.AF_INET6) as six:
+        for one, address in ((four, "127.0.0.1"), (six, "::1")):
+            expected = [(os.fstat(one.fileno()).st_ino, os.getuid(), address)]
+            port = one.getsockname()[1]
+            assert launcher.told_listeners(port) == launcher.listed_listeners(port) == launcher.listeners(port) == expected
+    assert launcher.listeners(port) == []
 
 
 def test_an_unreadable_requirement(launcher, monkeypatch):

@@ -339,7 +339,7 @@
     const response = await fetch(data.preview, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-XSRFToken": window.jhdata?.xsrf_token || "" },
-      body: JSON.stringify({ options: options() }),
+      body: JSON.stringify({ options: options(), server: data.server }),
     });
     const answer = await response.json().catch(() => ({}));
     if (response.ok) return answer.text;
