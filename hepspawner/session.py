@@ -3,6 +3,7 @@
 Pure functions on plain data: `hepspawner preview` shows exactly what these make, and tests read as golden files.
 """
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -103,6 +104,11 @@ class Session:
         return replace(self, environment=shown)
 
 
+def literal(text: str) -> str:
+    """Text that is data, so written that the launcher puts nothing in for what looks like a placeholder."""
+    return re.sub("@(?=(?:PORT|SCRATCH|HOME|DEADLINE|AT)@)", "@AT@", text)
+
+
 def is_secret(name: str) -> bool:
     """True for a variable whose value is not to be shown. Rather one too many."""
     return any(word in name.upper() for word in _SECRET_WORDS)
@@ -130,7 +136,7 @@ def build_session(request: Request) -> Session:
         environment = apptainer.environment(variables)
         inherit = apptainer.inherited(GPU_VARIABLES) if gpu else {}
         argv = apptainer.command(
-            path, argv, mounts=mounts, vendor=gpu.vendor if gpu else None, apptainer=backend.apptainer
+            literal(path), argv, mounts=mounts, vendor=gpu.vendor if gpu else None, apptainer=backend.apptainer
         )
     return Session(
         image=image.label if image else path or "",
@@ -163,8 +169,8 @@ def _variables(request: Request, image: Image | None, container: bool) -> dict[s
     what was asked for, and what JupyterHub needs."""
     scratch = apptainer.SCRATCH_TARGET if container else "@SCRATCH@"
     variables = {
-        "USER": request.user,
-        "LOGNAME": request.user,
+        "USER": literal(request.user),
+        "LOGNAME": literal(request.user),
         "SHELL": "/bin/bash",
         "HEPSPAWNER_SESSION": request.session,
         # Kernels' connection files must be seen by the server and the kernel: /run/user is not, in a container.
@@ -186,8 +192,8 @@ def _variables(request: Request, image: Image | None, container: bool) -> dict[s
         variables["MEM_LIMIT"] = str(choice.memory)
     if choice.runtime:
         variables["HEPSPAWNER_DEADLINE"] = "@DEADLINE@"
-    variables |= request.hub_environment
-    variables["JUPYTERHUB_SERVICE_URL"] = f"http://{request.bind}:@PORT@{request.base_url}"
+    variables |= {name: literal(value) for name, value in request.hub_environment.items()}
+    variables["JUPYTERHUB_SERVICE_URL"] = f"http://{request.bind}:@PORT@{literal(request.base_url)}"
     if image and image.default_url:
         variables["JUPYTERHUB_DEFAULT_URL"] = image.default_url
     return variables

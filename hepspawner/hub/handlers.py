@@ -181,7 +181,7 @@ class ReportHandler(LauncherHandler):
         event = data.get("event")
         if event == "starting":
             notes = data.get("notes")
-            run.notes = [str(note)[:300] for note in notes[:10]] if isinstance(notes, list) else []
+            run.notes = clean_log(notes, run.secrets())[:10]
             run.mark("starting")
         elif event == "ready":
             host, port = address(data)

@@ -437,7 +437,7 @@ class Session:
             raise Failure("failed", "no scratch directory in %s on %s: %s" % (parent, NODE, words(error)))
         runtime = self.order.get("runtime")
         self.end_at = time.monotonic() + (float("inf") if runtime is None else runtime)
-        self.places = {"SCRATCH": self.scratch, "HOME": self.home, "PORT": str(self.port),
+        self.places = {"AT": "@", "SCRATCH": self.scratch, "HOME": self.home, "PORT": str(self.port),
                        "DEADLINE": "" if runtime is None else str(int(time.time() + runtime))}
         directory = self.below_home(self.order.get("directory") or "~")
         try:
@@ -473,7 +473,7 @@ class Session:
         return os.path.join(self.home, path[2:] if path.startswith("~/") else path.lstrip("~"))
 
     def fill(self, text):
-        return re.sub("@(PORT|SCRATCH|HOME|DEADLINE)@", lambda match: self.places[match.group(1)], text)
+        return re.sub("@(PORT|SCRATCH|HOME|DEADLINE|AT)@", lambda match: self.places[match.group(1)], text)
 
     def open_log(self):
         wanted = self.order.get("log")

@@ -1,6 +1,7 @@
 """What a server is started with. Each file in golden/ is one case, as `hepspawner preview` shows it."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import hepspawner
 from hepspawner.apptainer import HOST_PATH
 from hepspawner.backends.local import LocalBackend
 from hepspawner.choice import Offer, Who
-from hepspawner.session import SECRET, Request, build_session, describe, is_secret, summary
+from hepspawner.session import SECRET, Request, build_session, describe, is_secret, literal, summary
 from hepspawner.site.load import load_site
 
 TOKEN = "0123456789abcdef-the-token"
@@ -262,3 +263,9 @@ def test_a_site_may_set_threads_itself():
 )
 def test_a_choice_in_a_line(insider, facility, options, line):
     assert summary(insider.choose(options), facility) == line
+
+
+def test_what_looks_like_a_placeholder_in_data_stays_data():
+    assert literal("a@PORT@b@HOME@x@PORTx@ @AT@") == "a@AT@PORT@b@AT@HOME@x@PORTx@ @AT@AT@"
+    filled = re.sub("@(PORT|HOME|AT)@", lambda m: {"AT": "@", "PORT": "1", "HOME": "2"}[m[1]], literal("@PORT@HOME@"))
+    assert filled == "@PORT@HOME@"
