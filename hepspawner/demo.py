@@ -7,6 +7,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
 c.JupyterHub.hub_bind_url = "http://127.0.0.1:{hub_port}"
 c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{proxy_port}"
 c.ConfigurableHTTPProxy.command = {proxy!r}
+c.JupyterHub.log_level = "WARN"
 c.JupyterHub.db_url = {database!r}
 c.JupyterHub.cookie_secret_file = {cookie!r}
 c.ConfigurableHTTPProxy.pid_file = {pid_file!r}
@@ -60,25 +63,37 @@ def run_demo(port: int, images: str | None) -> int:
             port=port,
             hub_port=_any_port(),
             proxy_port=_any_port(),
-            proxy=[str(proxy)],
+            proxy=[str(proxy), "--log-level", "ERROR"],
             database=f"sqlite:///{state / 'jupyterhub.sqlite'}",
             cookie=str(state / "cookie_secret"),
             pid_file=str(state / "proxy.pid"),
         )
     )
-    print(
-        f"\nHEPSpawner demo: http://127.0.0.1:{port}\n"
-        "  Sign in with any name and no password; 'admin' is an admin.\n"
-        "  Everybody who can reach this address of this machine can do so, and works as you. Ctrl-C ends it.\n"
-        f"  Site file: {site} (edit it: changes are picked up)\n",
-        flush=True,
-    )
+    hub = subprocess.Popen([sys.executable, "-m", "jupyterhub", "-f", str(config)], cwd=state)
     try:
-        return subprocess.run(
-            [sys.executable, "-m", "jupyterhub", "-f", str(config)], cwd=state, check=False
-        ).returncode
-    except KeyboardInterrupt:
+        if _answers(f"http://127.0.0.1:{port}/hub/health", hub):
+            print(
+                f"\nHEPSpawner demo: http://127.0.0.1:{port}\n"
+                "  Sign in with any name and no password; 'admin' is an admin.\n"
+                "  Everybody who can reach this address of this machine can do so, and works as you. Ctrl-C ends it.\n"
+                f"  Site file: {site} (edit it: changes are picked up)\n",
+                flush=True,
+            )
+        return hub.wait()
+    except KeyboardInterrupt:  # the hub got it, too
+        hub.wait()
         return 0
+
+
+def _answers(url: str, hub: "subprocess.Popen[bytes]") -> bool:
+    """Wait until the hub answers; False where it ends before."""
+    while hub.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return True
+        except OSError:
+            time.sleep(0.1)
+    return False
 
 
 def demo_site(images: str | None) -> dict[str, Any]:

@@ -381,8 +381,7 @@ def install_at_start() -> None:
         return
     app = module.JupyterHub.instance()
 
-    def routes_made(change: Any) -> None:
-        app.unobserve(routes_made, "handlers")
+    def routes_made(change: Any) -> None:  # more than once, where the configuration imports the class, too
         if issubclass(app.spawner_class, HEPSpawner):
             install(app, app.spawner_class)
 

@@ -19,7 +19,8 @@ if [ -n "${IMAGES:-}" ]; then
   argv+=(--images "$IMAGES")
 fi
 path=$VENV/bin:$PATH
-if [ "$(id -u)" = 0 ]; then path=$VENV/bin:/usr/local/bin:/usr/bin:/bin; fi       # root's own may be closed to others
+# root's own directories may be closed to others: theirs come first
+[ "$(id -u)" != 0 ] || path=$VENV/bin:/usr/local/bin:/usr/bin:/bin:$PATH
 if [ -d "$RIGS/apptainer/usr/bin" ]; then path+=:$RIGS/apptainer/usr/bin; fi
 
 if [ "$(id -u)" = 0 ]; then

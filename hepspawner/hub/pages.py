@@ -90,8 +90,12 @@ def draw_form(spawner: "HEPSpawner") -> str:
 
 async def progress_events(spawner: "HEPSpawner", run: Run) -> AsyncIterator[dict[str, Any]]:
     """Events for JupyterHub's waiting page: what was done, what happens, what comes next."""
+    last = None
     async for _ in run.changes():
-        yield progress_event(spawner, run)
+        event = progress_event(spawner, run)
+        if event != last:
+            yield event
+        last = event
 
 
 def progress_event(spawner: "HEPSpawner", run: Run) -> dict[str, Any]:

@@ -126,23 +126,31 @@
   function clearError(control) {
     control.classList.remove("is-invalid");
     control.removeAttribute("aria-invalid");
+    document.getElementById(control.id + "-hint")?.classList.remove("err");
     document.getElementById(control.id + "-error")?.remove();
   }
 
-  // Says what is wrong with a value before the hub does. It does not stop anybody: the hub decides.
+  // Says what is wrong with a value before the hub does. It does not stop anybody: the hub decides. Nothing may move: the
+  // field is often left by pressing a button, which would be gone from below the mouse before it is let go.
   function judge(field) {
     const spec = specOf(field, state.backend);
     const text = field.control.value.trim();
     if (!spec || field.kind === "select" || !text) return;
     const value = read(field.kind, text);
     if (value >= spec.min && (!spec.max || value <= spec.max)) return;
-    fail(field.control, `allowed: ${spec.hint}`);
+    clearError(field.control);
+    mark(field.control);
+    field.hint.classList.add("err");
+  }
+
+  function mark(control) {
+    control.classList.add("is-invalid");
+    control.setAttribute("aria-invalid", "true");
   }
 
   function fail(control, message) {
     clearError(control);
-    control.classList.add("is-invalid");
-    control.setAttribute("aria-invalid", "true");
+    mark(control);
     const text = Object.assign(document.createElement("p"), { className: "err", id: control.id + "-error", textContent: message });
     control.setAttribute("aria-describedby", `${control.id}-hint ${text.id}`);
     control.parentElement.append(text);
@@ -278,7 +286,6 @@
   form.addEventListener("change", (event) => {
     const { target } = event;
     if (!root.contains(target) || target.id === "hep-query") return;
-    $("notes").replaceChildren();
     if (target === gpu.toggle) {
       state.wantsGpu = target.checked;
       [gpu.kind, gpu.count].forEach(clearError);
@@ -291,6 +298,7 @@
   });
 
   form.addEventListener("input", ({ target }) => {
+    if (target.id !== "hep-query") $("notes").replaceChildren();
     const field = rows.find((one) => one.slider === target || one.control === target);
     if (target === $("custom_image") && target.value) $("own").checked = true;
     if (field && target === field.slider) put(field, Number(target.value));
