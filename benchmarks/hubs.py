@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,12 @@ class Hub:
     def __init__(self, name: str, config: str):
         self.name, self.config = name, config
         self.token = secrets.token_hex(16)
+        self.prepare: Callable[[Path], None] = lambda directory: None
+        """Called with the hub's directory before it starts."""
 
     def __enter__(self) -> "Hub":
         self.directory = Path(tempfile.mkdtemp(prefix="hepspawner-bench-"))
+        self.prepare(self.directory)
         ports = free_ports(3)
         self.url = f"http://127.0.0.1:{ports[0]}/hub"
         self.hub_url = f"http://127.0.0.1:{ports[1]}/hub"

@@ -54,7 +54,9 @@ class FormHandler(SpawnHandler):
 
     async def prepare(self) -> None:
         await super().prepare()
-        if self.request.method == "GET" and self.current_user is not None:  # who must sign in first comes back by this address
+        if (
+            self.request.method == "GET" and self.current_user is not None
+        ):  # who must sign in first comes back by this address
             query = self.request.query_arguments
             self.hepspawner_preset = preset_of_query(query)
             # The rest of the page must not see them: JupyterHub would start the server, and carry them on to it.
@@ -83,7 +85,7 @@ class WaitHandler(SpawnPendingHandler):
 
 
 class _WithoutRefusals(LoggerAdapter[Any]):
-    """JupyterHub logs each form that is refused with a traceback: what a user got wrong is nothing wrong with the hub."""
+    """JupyterHub logs each form that is refused with a traceback: a user's mistake is nothing wrong with the hub."""
 
     def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
         error = sys.exc_info()[1]

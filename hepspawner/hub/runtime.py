@@ -179,7 +179,7 @@ class Runtime:
 
 
 def install(app: "JupyterHub", spawner_class: Any) -> Runtime:
-    """Give a hub its runtime and our handlers. Called while the hub starts, or by the first spawner where it could not."""
+    """Give a hub its runtime and our handlers. Called while it starts, or else by the first spawner."""
     from .handlers import handlers
 
     settings: dict[str, Any] = app.tornado_settings

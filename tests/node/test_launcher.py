@@ -2,6 +2,7 @@
 
 HEPSPAWNER_NODE_PYTHON names another Python (3.6 on) to run the launcher and its servers with.
 """
+
 import http.client
 import http.server
 import importlib.util
@@ -171,8 +172,13 @@ class Run:
     def __init__(self, job, directory, environment, argv=()):
         self.stderr = directory / "stderr"
         with open(self.stderr, "wb") as stderr:
-            self.process = subprocess.Popen(list(argv) or [PYTHON, "-I", str(LAUNCHER)], stdin=subprocess.PIPE,
-                                            stdout=subprocess.PIPE, stderr=stderr, env=environment)
+            self.process = subprocess.Popen(
+                list(argv) or [PYTHON, "-I", str(LAUNCHER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=environment,
+            )
         self.process.stdin.write(job if isinstance(job, bytes) else json.dumps(job).encode())
         self.process.stdin.close()
 
@@ -201,18 +207,38 @@ class Node:
 
     def order(self, script, **more):
         """A claim's answer that runs a Python script."""
-        return dict({
-            "argv": [PYTHON, "-I", "-c", script], "environment": {"PORT": "@PORT@", "TOKEN": TOKEN},
-            "inherit": {}, "requires": [], "directory": str(self.work), "log": str(self.path / "logs" / "server.log"),
-            "ready": "/user/alice/api", "runtime": None, "grace": 5, "key": KEY}, **more)
+        return dict(
+            {
+                "argv": [PYTHON, "-I", "-c", script],
+                "environment": {"PORT": "@PORT@", "TOKEN": TOKEN},
+                "inherit": {},
+                "requires": [],
+                "directory": str(self.work),
+                "log": str(self.path / "logs" / "server.log"),
+                "ready": "/user/alice/api",
+                "runtime": None,
+                "grace": 5,
+                "key": KEY,
+            },
+            **more,
+        )
 
     def hub(self, order, *more, **faults):
         self.hubs.append(Hub(order, *more, **faults))
         return self.hubs[-1]
 
     def job(self, hub, **more):
-        return dict({"session": "s1", "ticket": TICKET, "expires": time.time() + 60, "address": None,
-                     "hub": hub if isinstance(hub, str) else hub.url, "scratch": str(self.scratch)}, **more)
+        return dict(
+            {
+                "session": "s1",
+                "ticket": TICKET,
+                "expires": time.time() + 60,
+                "address": None,
+                "hub": hub if isinstance(hub, str) else hub.url,
+                "scratch": str(self.scratch),
+            },
+            **more,
+        )
 
     def launch(self, hub, environment=(), argv=(), job=None, **more):
         environment = dict({"PATH": os.environ["PATH"]}, **dict(environment))
@@ -260,6 +286,7 @@ def up(node, hub, **more):
 
 
 # --- the way through ---
+
 
 def test_a_session_from_claim_to_stop(node):
     hub = node.hub(node.order(serve()))
@@ -328,6 +355,7 @@ def test_secrets_are_in_no_command_line(node):
 
 
 # --- the claim ---
+
 
 def test_the_claim_is_retried_while_the_hub_is_away(node):
     with socket.socket() as away:
@@ -398,9 +426,15 @@ def test_sigterm_before_the_claim_ends_it_at_once(node):
     assert run.said() == ""
 
 
-@pytest.mark.parametrize("job, complaint", [
-    (b"", "malformed job"), (b"[]", "no JSON object"), (b"\xff", "malformed job"),
-    (b'{"session": "s", "ticket": 3, "hub": "x"}', "lacks ticket, expires")])
+@pytest.mark.parametrize(
+    "job, complaint",
+    [
+        (b"", "malformed job"),
+        (b"[]", "no JSON object"),
+        (b"\xff", "malformed job"),
+        (b'{"session": "s", "ticket": 3, "hub": "x"}', "lacks ticket, expires"),
+    ],
+)
 def test_a_malformed_job(node, job, complaint):
     run = node.launch(None, job=job)
     assert run.ended() == 64
@@ -408,6 +442,7 @@ def test_a_malformed_job(node, job, complaint):
 
 
 # --- ports ---
+
 
 def test_a_port_that_was_taken_is_replaced(node):
     hub = node.hub(node.order(serve()))
@@ -454,6 +489,7 @@ def test_a_server_that_listened_and_failed_is_not_started_again(node):
 
 
 # --- how a server ends ---
+
 
 def test_exit_code_and_last_lines(node):
     script = """
@@ -600,6 +636,7 @@ def test_a_signal_ends_the_trying_of_the_exit_report(node):
 
 # --- what the server gets ---
 
+
 def test_the_environment_is_exact(node):
     script = "import sys\nsys.stdout.buffer.write(open('/proc/self/environ', 'rb').read().replace(b'\\0', b'\\n'))"
     order = node.order(script, runtime=100)
@@ -607,8 +644,9 @@ def test_the_environment_is_exact(node):
     order["inherit"] = {"CUDA_VISIBLE_DEVICES": "CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID": "JOB", "ABSENT": "ABSENT"}
     hub = node.hub(order)
     before = time.time()
-    run = node.launch(hub, environment={"CUDA_VISIBLE_DEVICES": "3", "SLURM_JOB_ID": "@PORT@", "LEAK": "1",
-                                        "LC_ALL": "C"})
+    run = node.launch(
+        hub, environment={"CUDA_VISIBLE_DEVICES": "3", "SLURM_JOB_ID": "@PORT@", "LEAK": "1", "LC_ALL": "C"}
+    )
     assert run.ended() == 0
     (end,) = hub.events("exit")
     got = dict(line.split("=", 1) for line in end["log"].split("\n"))
@@ -680,6 +718,7 @@ def test_scratch_from_tmpdir(node):
 
 # --- what is missing ---
 
+
 def test_a_missing_requirement_is_named(node):
     image = str(node.path / "no.sif")
     status, end, hub = run_to_end(node, "pass", requires=[{"path": image, "what": "image"}])
@@ -690,11 +729,14 @@ def test_a_missing_requirement_is_named(node):
 
 def test_missing_parts_of_the_command_are_left_out_and_noted(node):
     order = node.order("import sys; print(sys.argv[1:])")
-    order["argv"] += [{"when": str(node.work), "argv": ["--bind", "@SCRATCH@"]}, "x",
-                      {"when": "/nonexistent/cvmfs", "argv": ["--bind", "cvmfs"], "note": True},
-                      {"when": "/nonexistent/quiet", "argv": ["quiet"]},
-                      {"when": str(node.work), "unless": str(node.path), "argv": ["not where that is"]},
-                      {"when": str(node.work), "unless": "/nonexistent", "argv": ["y"]}]
+    order["argv"] += [
+        {"when": str(node.work), "argv": ["--bind", "@SCRATCH@"]},
+        "x",
+        {"when": "/nonexistent/cvmfs", "argv": ["--bind", "cvmfs"], "note": True},
+        {"when": "/nonexistent/quiet", "argv": ["quiet"]},
+        {"when": str(node.work), "unless": str(node.path), "argv": ["not where that is"]},
+        {"when": str(node.work), "unless": "/nonexistent", "argv": ["y"]},
+    ]
     order["requires"] = [{"path": str(node.work), "what": "directory"}]
     hub = node.hub(order)
     assert node.launch(hub).ended() == 0
@@ -738,8 +780,9 @@ def test_a_requirement_whose_file_system_hangs(node):
     assert run.ended() == 1
     (end,) = hub.events("exit")
     assert end["reason"] == "missing"
-    assert end["message"] == ("image /hanging: the file system did not answer within 0.3 s on node "
-                              + socket.gethostname())
+    assert end["message"] == (
+        "image /hanging: the file system did not answer within 0.3 s on node " + socket.gethostname()
+    )
 
 
 def test_a_part_of_the_command_whose_file_system_hangs(node):
@@ -779,9 +822,16 @@ def test_the_command_is_found_by_the_path_of_its_own_environment(node):
     assert (status, end["code"]) == (7, 7)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"key": None}, "lacks key"), ({"ready": 3}, "lacks ready"), ({"argv": []}, "could not be started"),
-    ({"environment": {"A": 3}}, "launcher: TypeError"), ({"argv": [{"when": "/"}]}, "launcher: KeyError")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"key": None}, "lacks key"),
+        ({"ready": 3}, "lacks ready"),
+        ({"argv": []}, "could not be started"),
+        ({"environment": {"A": 3}}, "launcher: TypeError"),
+        ({"argv": [{"when": "/"}]}, "launcher: KeyError"),
+    ],
+)
 def test_an_answer_that_makes_no_sense(node, change, message):
     status, end, _ = run_to_end(node, "pass", **change)
     assert (status, end["reason"]) == (1, "failed")
@@ -796,6 +846,7 @@ def test_no_scratch_directory(node):
 
 
 # --- the log ---
+
 
 def test_the_log_is_private_and_the_last_one_kept(node):
     log = node.path / "logs" / "server.log"
@@ -837,6 +888,7 @@ def test_no_log(node):
 
 # --- whose socket it is ---
 
+
 @pytest.fixture(scope="module")
 def launcher():
     spec = importlib.util.spec_from_file_location("launcher", str(LAUNCHER))
@@ -845,12 +897,16 @@ def launcher():
     return module
 
 
-@pytest.mark.parametrize("below, others, uid, ours", [
-    ({11: True, 12: None}, {20: False}, -1, True),           # seen below the launcher
-    ({11: False}, {20: False}, 0, False),                    # all below seen, none has it
-    ({11: False, 12: None}, {20: False, 21: None}, 0, True),  # hidden, and the account is ours
-    ({11: False, 12: None}, {20: False}, -1, False),         # hidden, but somebody else's account
-    ({11: None}, {20: True}, 0, False)])                     # hidden, but seen at another process of ours
+@pytest.mark.parametrize(
+    "below, others, uid, ours",
+    [
+        ({11: True, 12: None}, {20: False}, -1, True),  # seen below the launcher
+        ({11: False}, {20: False}, 0, False),  # all below seen, none has it
+        ({11: False, 12: None}, {20: False, 21: None}, 0, True),  # hidden, and the account is ours
+        ({11: False, 12: None}, {20: False}, -1, False),  # hidden, but somebody else's account
+        ({11: None}, {20: True}, 0, False),
+    ],
+)  # hidden, but seen at another process of ours
 def test_whose_socket(launcher, monkeypatch, below, others, uid, ours):
     answers = {**below, **others}
     monkeypatch.setattr(launcher, "processes", lambda: dict.fromkeys(answers, (1, b"S")))
@@ -860,11 +916,16 @@ def test_whose_socket(launcher, monkeypatch, below, others, uid, ours):
 
 
 def test_who_listens(launcher):
-    with socket.create_server(("127.0.0.1", 0)) as four, socket.create_server(("::1", 0), family=socket.AF_INET6) as six:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as four,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as six,
+    ):
         for one, address in ((four, "127.0.0.1"), (six, "::1")):
             expected = [(os.fstat(one.fileno()).st_ino, os.getuid(), address)]
             port = one.getsockname()[1]
-            assert launcher.told_listeners(port) == launcher.listed_listeners(port) == launcher.listeners(port) == expected
+            assert (
+                launcher.told_listeners(port) == launcher.listed_listeners(port) == launcher.listeners(port) == expected
+            )
     assert launcher.listeners(port) == []
 
 
