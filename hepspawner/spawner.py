@@ -18,6 +18,7 @@ from traitlets import Dict, List, Unicode, Union, default
 from .backends.base import BackendError, Phase
 from .choice import Choice, ChoiceError, Offer, Who, from_form
 from .hub import pages, tokens
+from .hub.adoption import adopt
 from .hub.pages import NO_SITE, Refused
 from .hub.run import Failure, Run
 from .hub.runtime import Runtime, install
@@ -240,6 +241,7 @@ class HEPSpawner(Spawner):
         if run.job is None:
             run.end(Failure("The server was not started: the hub was restarted before."), 1)
             return
+        run.mark("submitted")
         status = await backend.status(run.job)
         if status.phase is Phase.ENDED:
             self.runtime.job_ended(run, status)
@@ -257,13 +259,14 @@ class HEPSpawner(Spawner):
         run.end(Failure("The server was stopped."))
 
     async def get_url(self) -> str:
-        """Where the server is. A hub that was restarted asks: it waits for one that was starting when the last one died.
+        """Where the server is. A hub that was restarted asks: it waits for one that was starting when the last died.
 
         JupyterHub would wait for an answer of one that died since, too, and meanwhile not hear of its end.
         """
         run = self.run
         if run is not None:
-            await run.settled()
+            if run.url is None:
+                await adopt(self, run)
             if run.url:
                 await run.unless_ended(wait_for_http_server(f"{run.url}{self.server.base_url}api", self.http_timeout))
             if run.ended:
@@ -294,7 +297,9 @@ class HEPSpawner(Spawner):
 
     def _session(self, choice: Choice, environment: Mapping[str, str], run: Run | None) -> Session:
         backend = self.runtime.backend(choice.backend)
-        base_url = self.server.base_url if self.server else url_path_join(self.user.base_url, url_escape_path(self.name), "/")
+        base_url = (
+            self.server.base_url if self.server else url_path_join(self.user.base_url, url_escape_path(self.name), "/")
+        )
         return build_session(
             Request(
                 site=self.runtime.site or self.offer().site,

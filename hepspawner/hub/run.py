@@ -219,7 +219,12 @@ def explain(report: dict[str, Any], log: list[str]) -> Failure:
 _ADVICE = (
     (
         "jupyterhub-singleuser",
-        ("executable file not found", "not found in $PATH", "command not found", "jupyterhub-singleuser could not be started"),
+        (
+            "executable file not found",
+            "not found in $PATH",
+            "command not found",
+            "jupyterhub-singleuser could not be started",
+        ),
         "The image has no jupyterhub-singleuser: choose another, or ask its author to add the package jupyterhub.",
     ),
     ("", ("executable file not found",), "The image lacks the command: choose another image."),
