@@ -1,0 +1,66 @@
+"""The site that these tests look at."""
+
+from typing import Any
+
+from tests.conformance.rig import LocalRig, prefix_of
+
+HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>\"'>"
+FARM = "The farm"
+GPUS = "GPU machines"
+
+
+def make_site(rig: LocalRig) -> dict[str, Any]:
+    """Two backends, one of them with GPUs, and images in groups. All of them start a server of a few lines."""
+    tiny = {"prefix": str(rig.directory / "prefix"), "command": ["tiny", "serve"]}
+    images: list[dict[str, Any]] = [
+        {
+            "name": "ml-base",
+            "title": "ATLAS ML base",
+            "description": "NumPy, scikit-learn, XGBoost, plotting",
+            "group": "ATLAS",
+            "tags": ["alma9", "python 3.11"],
+            **tiny,
+        },
+        {"name": "ml-torch", "title": "ML with PyTorch", "description": "Deep learning", "group": "ATLAS",
+         "tags": ["cuda"], "gpu": "required", **tiny},
+        {"name": "root", "title": "ROOT", "description": "Histograms and fits", "group": "ATLAS", "gpu": "none"} | tiny,
+        {"name": "on-the-farm", "title": "Grid tools", "description": "Rucio and PanDA", "group": "ATLAS",
+         "backends": ["farm"], **tiny},
+        {"name": "waiting", "title": "A slow one", "group": "ESCAPE", "prefix": tiny["prefix"],
+         "command": ["tiny", "wait", str(rig.gate)]},
+        {"name": "crashing", "title": "A broken one", "group": "ESCAPE", "prefix": tiny["prefix"],
+         "command": ["tiny", "crash"]},
+        {"name": "bare", "title": "One without Jupyter", "group": "ESCAPE", "prefix": tiny["prefix"]},
+        {"name": "gone", "title": "One that is gone", "group": "ESCAPE", "prefix": str(rig.directory / "no/such")},
+        {"name": "hostile", "title": f"Hostile {HOSTILE}", "description": f"about {HOSTILE}", "group": "ESCAPE",
+         "tags": [HOSTILE], **tiny},
+    ]  # fmt: skip
+    return {
+        "images": images,
+        "custom_images": {"allow": [f"{rig.directory}/own*"]},
+        "backends": {
+            "farm": {
+                **rig.part(),
+                "title": FARM,
+                "cpus": {"default": 1, "max": 4},
+                "memory": {"default": "2G", "max": "8G"},
+                "runtime": {"default": "1h", "max": "8h"},
+            },
+            "gpus": {
+                **rig.part(),
+                "title": GPUS,
+                "cpus": {"default": 2, "max": 16},
+                "memory": {"default": "4G", "max": "64G"},
+                "runtime": {"default": "2h", "max": "1d"},
+                "gpus": {"a100": {"title": "NVIDIA A100", "max": 4}, "t4": {"title": "NVIDIA T4", "max": 1}},
+            },
+        },
+    }
+
+
+def lab_images(rig: LocalRig) -> list[dict[str, Any]]:
+    """Images with a real JupyterLab."""
+    return [
+        {"name": "ml-base", "title": "ATLAS ML base", "description": "In Apptainer", "path": rig.engines["image"]},
+        {"name": "prefix", "title": "This machine", "prefix": prefix_of(rig.engines["hub6"])},
+    ]
