@@ -20,7 +20,7 @@ class Hubs:
     def get(self, key: Any, make: Any) -> RealHub:
         """A hub that runs; `make()` makes it the first time."""
         if key not in self._hubs:
-            self._hubs[key] = make().start()
+            self._hubs[key] = make()  # known before it is started: what a failed start leaves is ended, too
         hub = self._hubs[key]
         if hub.process is None or hub.process.poll() is not None:
             hub.start()
