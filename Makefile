@@ -25,8 +25,12 @@ bench: ## side by side with other spawners
 	@tests/rigs/setup.sh all
 	$(HUB6)/python benchmarks/run.py $(ARGS)
 
+screenshots: ## docs/images, anew
+	@tests/rigs/setup.sh all
+	$(HUB6)/python tests/browser/screenshots.py
+
 clean: ## removes what was made in the checkout (not the rigs)
 	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test unit lint bench clean
+.PHONY: help demo test unit lint bench screenshots clean

@@ -59,6 +59,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+    # As long as Playwright runs, asyncio takes its loop for the running one, and no other test could have one.
+    items.sort(key=lambda item: "browser" in item.path.parts)
 
 
 def all_demanded() -> bool:

@@ -26,9 +26,7 @@ FLAGS = [
 _numbers = itertools.count(1)
 
 
-# Of the package, not of the session: as long as Playwright runs, asyncio takes its loop for the running one, and the
-# tests of the other directories could have none.
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def chromium(engines: dict[str, Any]) -> Iterator[Browser]:
     """The browser."""
     with sync_playwright() as playwright:
@@ -37,7 +35,7 @@ def chromium(engines: dict[str, Any]) -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def rig(engines: dict[str, Any]) -> Iterator[LocalRig]:
     """The machine itself, with images of a tiny server."""
     one = LocalRig(engines)

@@ -1,0 +1,207 @@
+"""Draws the pictures of docs/images: `make screenshots`. They show what users see, of a site as one might be."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from playwright.sync_api import Page, sync_playwright
+
+from tests.browser.conftest import FLAGS
+from tests.browser.visit import Form, Visits, enter, waiting_url
+from tests.conformance.rig import LocalRig
+from tests.conftest import RIGS
+from tests.realhub import RealHub
+
+OUT = Path(__file__).parents[2] / "docs" / "images"
+UNPACKED = "unpacked.cern.ch/registry.hub.docker.com"
+FULL_DISK = """\
+echo "[I ServerApp] jupyterlab | extension was successfully linked."
+echo "[I ServerApp] Writing Jupyter server cookie secret to $HOME/.local/share/jupyter/runtime/jupyter_cookie_secret"
+echo "Traceback (most recent call last):"
+echo '  File "/opt/conda/lib/python3.11/site-packages/jupyter_core/utils/__init__.py", line 99, in wrapped'
+echo "OSError: [Errno 28] No space left on device: '$HOME/.local/share/jupyter/runtime'"
+exit 1
+"""
+
+
+def site_of(rig: LocalRig, cvmfs: Path, run: list[str] | None = None) -> dict[str, Any]:
+    """The site; `run`: what all images run instead of themselves, which are only directories here."""
+    images: list[dict[str, Any]] = [
+        {
+            "name": "ml-base",
+            "title": "ATLAS ML base",
+            "description": "NumPy, scikit-learn, XGBoost, uproot, plotting",
+            "group": "ATLAS",
+            "tags": ["alma9", "python 3.11"],
+            "path": f"{cvmfs}/{UNPACKED}/atlas/ml-base:alma9-python311",
+        },
+        {
+            "name": "ml-torch",
+            "title": "ML with PyTorch",
+            "description": "PyTorch, Lightning and ONNX for CUDA 12",
+            "group": "ATLAS",
+            "tags": ["alma9", "cuda 12.4"],
+            "gpu": "required",
+            "path": f"{cvmfs}/{UNPACKED}/atlas/ml-pytorch:alma9-cuda124",
+        },
+        {
+            "name": "root",
+            "title": "ROOT",
+            "description": "ROOT 6.36 with PyROOT and RDataFrame",
+            "group": "ATLAS",
+            "tags": ["alma9"],
+            "gpu": "none",
+            "path": f"{cvmfs}/{UNPACKED}/atlas/root:6.36.02-alma9",
+        },
+        {
+            "name": "datalake",
+            "title": "Data lake",
+            "description": "Rucio client and its JupyterLab extension",
+            "group": "ESCAPE",
+            "tags": ["rucio"],
+            "gpu": "none",
+            "path": f"{cvmfs}/{UNPACKED}/escape/datalake-singleuser:2.3",
+        },
+        {
+            "name": "gammapy",
+            "title": "Gammapy",
+            "description": "Gamma-ray astronomy",
+            "group": "ESCAPE",
+            "tags": ["astropy", "python 3.12"],
+            "path": f"{cvmfs}/{UNPACKED}/escape/gammapy:1.3",
+        },
+        {
+            "name": "lcg",
+            "title": "LCG 108",
+            "description": "The software stack of CERN's SWAN, as it is on CVMFS",
+            "group": "Software stacks",
+            "tags": ["gcc14"],
+            "prefix": f"{cvmfs}/sft.cern.ch/lcg/views/LCG_108/x86_64-el9-gcc14-opt",
+        },
+        {
+            "name": "key4hep",
+            "title": "Key4hep",
+            "description": "Software of future colliders",
+            "group": "Software stacks",
+            "prefix": f"{cvmfs}/sw.hsf.org/key4hep/releases/2026-08-01",
+        },
+        {
+            "name": "conda",
+            "title": "Scientific Python",
+            "description": "For courses and quick looks",
+            "group": "Software stacks",
+            "tags": ["python 3.13"],
+            "prefix": f"{cvmfs}/sw.example.org/conda/2026a",
+        },
+    ]
+    for image in images:
+        below = Path(image.get("path") or image["prefix"]) / ("usr" if "path" in image else "bin")
+        below.mkdir(parents=True, exist_ok=True)
+        if run:
+            image.pop("path", None)
+            image |= {"prefix": str(rig.directory / "prefix"), "command": run}
+    return {
+        "images": images,
+        "custom_images": {"allow": [f"{cvmfs}/unpacked.cern.ch/*", "/home/{username}/*"]},
+        "backends": {
+            "batch": {
+                **rig.part(),
+                "title": "Batch farm",
+                "cpus": {"default": 4, "max": 32},
+                "memory": {"default": "8G", "max": "128G"},
+                "runtime": {"default": "8h", "max": "4d"},
+                "gpus": {"a100": {"title": "NVIDIA A100", "max": 4}, "l40s": {"title": "NVIDIA L40S", "max": 2}},
+            },
+            "node": {
+                **rig.part(),
+                "title": "Interactive nodes",
+                "cpus": {"default": 1, "max": 8},
+                "memory": {"default": "2G", "max": "16G"},
+                "runtime": {"default": "4h", "max": "1d"},
+                "gpus": {"t4": {"title": "NVIDIA T4", "max": 1}},
+            },
+        },
+    }
+
+
+def save(page: Page, name: str, cvmfs: Path, full: bool = False) -> None:
+    """A picture. There is no CVMFS where it is drawn: its directories stand somewhere else, which is not to be seen."""
+    page.evaluate(
+        """([from, to]) => {
+          const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+          while (walk.nextNode()) walk.currentNode.data = walk.currentNode.data.replaceAll(from, to);
+          document.activeElement.blur();
+        }""",
+        [str(cvmfs), "/cvmfs"],
+    )
+    page.screenshot(path=OUT / f"{name}.png", full_page=full, animations="disabled")
+    print(f"{name}.png: {(OUT / f'{name}.png').stat().st_size // 1000} kB")
+
+
+def ask(form: Form) -> None:
+    """What the pictures' user wants."""
+    form.pick("ATLAS ML base")
+    form.gpu.click()
+    form.field("Memory").fill("32G")
+
+
+def draw(visits: Visits, hub: RealHub, rig: LocalRig, cvmfs: Path) -> None:
+    """All pictures."""
+    user = rig.users[0]
+
+    def form(**options: Any) -> Form:
+        page = visits.new(**options)
+        enter(page, hub, user)
+        return Form(page, hub, user).open()
+
+    wide: dict[str, Any] = {"viewport": {"width": 1180, "height": 860}}
+    for name, options in {
+        "form": wide,
+        "form-dark": {**wide, "color_scheme": "dark"},
+        "form-phone": {"viewport": {"width": 390, "height": 780}, "is_mobile": True, "has_touch": True},
+    }.items():
+        one = form(**options)
+        ask(one)
+        save(one.page, name, cvmfs)
+    hub.change_site(site_of(rig, cvmfs, ["tiny", "wait", str(rig.gate)]))
+    rig.close_gate()
+    one = form(viewport={"width": 900, "height": 520})
+    ask(one)
+    one.start.click()
+    one.page.wait_for_url(waiting_url(hub, user))
+    one.page.locator("#progress-message [aria-current=step]", has_text="JupyterLab starts").wait_for()
+    save(one.page, "pending", cvmfs)
+    rig.open_gate()
+    hub.ready(user)
+    hub.stop_servers()
+    hub.change_site(site_of(rig, cvmfs, ["/bin/sh", "-c", FULL_DISK]))
+    one = form(viewport={"width": 900, "height": 560})
+    ask(one)
+    rig.hold()
+    one.start.click()
+    one.page.wait_for_url(waiting_url(hub, user))
+    rig.release()
+    one.page.get_by_role("link", name="Change something and try again").wait_for()
+    save(one.page, "failure", cvmfs)
+
+
+def main() -> None:
+    engines = json.loads((RIGS / "engines.json").read_text())
+    OUT.mkdir(parents=True, exist_ok=True)
+    rig = LocalRig(engines)
+    cvmfs = rig.directory / "cvmfs"
+    hub = RealHub(engines["hub6"], site_of(rig, cvmfs))
+    try:
+        hub.start()
+        with sync_playwright() as playwright:
+            draw(Visits(playwright.chromium.launch(executable_path=engines["chromium"], args=FLAGS)), hub, rig, cvmfs)
+    finally:
+        hub.stop()
+        rig.close()
+
+
+if __name__ == "__main__":
+    main()
