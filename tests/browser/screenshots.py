@@ -127,7 +127,7 @@ def site_of(rig: LocalRig, cvmfs: Path, run: list[str] | None = None) -> dict[st
     }
 
 
-def save(page: Page, name: str, cvmfs: Path, full: bool = False) -> None:
+def save(page: Page, name: str, cvmfs: Path) -> None:
     """A picture. There is no CVMFS where it is drawn: its directories stand somewhere else, which is not to be seen."""
     page.evaluate(
         """([from, to]) => {
@@ -137,7 +137,7 @@ def save(page: Page, name: str, cvmfs: Path, full: bool = False) -> None:
         }""",
         [str(cvmfs), "/cvmfs"],
     )
-    page.screenshot(path=OUT / f"{name}.png", full_page=full, animations="disabled")
+    page.screenshot(path=OUT / f"{name}.png", animations="disabled")
     print(f"{name}.png: {(OUT / f'{name}.png').stat().st_size // 1000} kB")
 
 
@@ -161,7 +161,7 @@ def draw(visits: Visits, hub: RealHub, rig: LocalRig, cvmfs: Path) -> None:
     for name, options in {
         "form": wide,
         "form-dark": {**wide, "color_scheme": "dark"},
-        "form-phone": {"viewport": {"width": 390, "height": 780}, "is_mobile": True, "has_touch": True},
+        "form-phone": {"viewport": {"width": 390, "height": 800}, "is_mobile": True, "has_touch": True},
     }.items():
         one = form(**options)
         ask(one)
@@ -178,7 +178,7 @@ def draw(visits: Visits, hub: RealHub, rig: LocalRig, cvmfs: Path) -> None:
     hub.ready(user)
     hub.stop_servers()
     hub.change_site(site_of(rig, cvmfs, ["/bin/sh", "-c", FULL_DISK]))
-    one = form(viewport={"width": 900, "height": 560})
+    one = form(viewport={"width": 900, "height": 410})
     ask(one)
     rig.hold()
     one.start.click()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.conformance.rig import LocalRig, prefix_of
+from tests.conformance.rig import LocalRig
 
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>\"'>"
 FARM = "The farm"
@@ -56,11 +56,3 @@ def make_site(rig: LocalRig) -> dict[str, Any]:
             },
         },
     }
-
-
-def lab_images(rig: LocalRig) -> list[dict[str, Any]]:
-    """Images with a real JupyterLab."""
-    return [
-        {"name": "ml-base", "title": "ATLAS ML base", "description": "In Apptainer", "path": rig.engines["image"]},
-        {"name": "prefix", "title": "This machine", "prefix": prefix_of(rig.engines["hub6"])},
-    ]

@@ -100,6 +100,7 @@ def test_the_switch_brings_the_gpus(form: Form) -> None:
     form.kind.select_option("NVIDIA T4")
     expect(form.notes).to_contain_text("1 GPU instead of 2")
     expect(form.count).to_have_value("1")
+    expect(form.count).to_be_hidden()  # nothing to choose
     form.gpu.click()
     expect(form.kind).to_be_hidden()
     expect(form.summary).not_to_contain_text("NVIDIA")

@@ -42,6 +42,7 @@ def test_the_waiting_page_follows_the_start(form_of: Callable[[str], Form], owne
     expect(page.locator("#progress-message .done")).to_contain_text("Checked and submitted")
     bar = page.get_by_role("progressbar")
     expect(bar).to_have_attribute("aria-valuenow", "30")
+    assert bar.evaluate("bar => bar.style.width") == "30%"
     rig.release()
     expect(step(page)).to_contain_text("JupyterLab starts")
     expect(bar).to_have_attribute("aria-valuenow", "70")

@@ -212,8 +212,7 @@
     gpu.toggle.checked = on;
     gpu.toggle.disabled = chosen.rule !== "optional";
     $("gpu-why").textContent = { none: "This image has no GPU software.", required: "This image needs a GPU." }[chosen.rule] || "";
-    gpu.kind.hidden = gpu.count.hidden = gpu.count.disabled = !on;
-    $("gpus-hint").hidden = !on || kinds[gpu.kind.value]?.[1] === 1;
+    gpu.kind.hidden = gpu.count.hidden = gpu.count.disabled = $("gpus-hint").hidden = !on;
     $("gpu-hint").hidden = true;
     for (const option of gpu.kind.options) option.hidden = option.disabled = on ? !(option.value in kinds) : option.value !== "";
     if (!on) {
@@ -229,6 +228,7 @@
       gpu.count.value = most;
     }
     $("gpus-hint").textContent = most > 1 ? `1 to ${most}` : "";
+    gpu.count.hidden = most === 1 && gpu.count.value.trim() === "1"; // nothing to choose
   }
 
   // --- all of it, after each change
@@ -246,7 +246,7 @@
 
   function summarise(chosen, backend) {
     const parts = [];
-    if (gpu.row && gpu.kind.value) parts.push(`${gpu.count.value || 1} × ${gpu.kind.selectedOptions[0].label}`);
+    if (gpu.row && gpu.kind.value) parts.push(`${gpu.count.value || 1}\u00a0×\u00a0${gpu.kind.selectedOptions[0].label}`);
     let time = "";
     for (const { row, control, name, label } of rows) {
       const value = control.value.trim();

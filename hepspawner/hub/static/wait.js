@@ -23,6 +23,7 @@
   }
 
   function tell(message, now) {
+    if (!message) return;
     if (message.innerHTML !== now.innerHTML) message.innerHTML = now.innerHTML;
     const bar = $("progress-bar");
     if (!bar || !now.dataset.progress) return;
@@ -30,6 +31,7 @@
     bar.setAttribute("aria-valuenow", now.dataset.progress);
   }
 
+  document.addEventListener("DOMContentLoaded", () => tell($("progress-message"), $("progress-message")));
   const again = () => setTimeout(() => look().catch(() => {}).finally(again), 2000);
   again();
 })();
