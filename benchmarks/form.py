@@ -17,7 +17,7 @@ from typing import Any
 
 from hepspawner.choice import Offer, Who
 from hepspawner.hub import form
-from hepspawner.hub.templates import Templates
+from hepspawner.templates import Templates
 from hepspawner.site.load import load_site
 
 FLAGS = [

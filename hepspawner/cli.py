@@ -13,10 +13,10 @@ from .backends import backend_class
 from .backends.base import BackendError
 from .catalog.probe import look
 from .choice import ChoiceError, Offer, Who
-from .hub.templates import Templates
 from .session import SECRET, Request, build_session, summary
 from .site.load import SiteError, load_site
 from .site.model import Site
+from .templates import Templates
 
 _log = logging.getLogger("hepspawner")
 _DEADLINE = 20.0

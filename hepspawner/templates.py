@@ -1,26 +1,37 @@
-"""Templates of the pages: the admin's before ours, and ours where the admin's are broken."""
+"""Templates of pages and job scripts: the admin's before ours, and ours where the admin's are broken."""
 
+import hashlib
 import traceback
 from collections.abc import Sequence
+from functools import cache
 from logging import Logger, LoggerAdapter
 from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, TemplateSyntaxError
 
-from .form import asset_hash
-
 Log = Logger | LoggerAdapter[Any]
+
+_KINDS = ("*.html", "*.sh", "*.sub")
 
 
 def templates_dir() -> Path:
     """Where our own templates are: in the installed package, else in the checkout."""
-    installed = Path(__file__).parents[1] / "share" / "templates"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "share" / "templates"
+    installed = Path(__file__).parent / "share" / "templates"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "share" / "templates"
+
+
+@cache
+def asset_hash() -> str:
+    """Changes with our static files, so that browsers may keep them for ever."""
+    static = Path(__file__).parent / "hub" / "static"
+    return hashlib.sha256(
+        b"".join((static / name).read_bytes() for name in ("form.css", "form.js", "search.js", "wait.js"))
+    ).hexdigest()[:12]
 
 
 class Templates:
-    """Renders templates by name, autoescaped. An admin's template that fails is replaced by ours, and said so."""
+    """Renders templates by name, pages autoescaped. An admin's template that fails is replaced by ours, and said so."""
 
     def __init__(self, paths: Sequence[str], log: Log):
         self._paths = [Path(path) for path in paths]
@@ -39,7 +50,7 @@ class Templates:
         return list(self._problems.values())
 
     def render(self, name: str, **context: Any) -> str:
-        """A template as HTML. Raises only where ours fails too."""
+        """A template as text. Raises only where ours fails too."""
         if not self._paths:
             return self._ours.get_template(name).render(context)
         try:
@@ -60,7 +71,7 @@ class Templates:
         for path in self._paths:
             if not path.is_dir():
                 problems.append(f"{path}: is not a directory")
-            for file in sorted(path.rglob("*.html")):
+            for file in sorted(file for kind in _KINDS for file in path.rglob(kind)):
                 try:
                     self._admins.compile(file.read_text(), file.name, str(file))
                 except (TemplateSyntaxError, OSError, UnicodeDecodeError) as error:
@@ -82,7 +93,12 @@ def _words(error: Exception) -> str:
     return (error.message or "" if isinstance(error, TemplateSyntaxError) else str(error)) or type(error).__name__
 
 
+def _is_page(name: str | None) -> bool:
+    # Job scripts are no HTML: what stands in them is quoted by who builds them.
+    return name is None or name.endswith(".html")
+
+
 def _environment(loader: Any) -> Environment:
-    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(loader=loader, autoescape=_is_page, trim_blocks=True, lstrip_blocks=True)
     environment.globals["asset_hash"] = asset_hash
     return environment

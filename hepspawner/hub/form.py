@@ -1,17 +1,14 @@
 """The spawn form: what an offer looks like to people. Pure: no I/O but reading our own static files, once."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..choice import Field, Offer
 from ..site.model import Image
 
 if TYPE_CHECKING:
-    from .templates import Templates
+    from ..templates import Templates
 
 _MANY = 24
 """From this number of images on, only the group of the chosen one is open at first."""
@@ -51,15 +48,6 @@ class Row:
     """Of a select: all values of all backends."""
     optional: bool
     """Whether a select may stay empty: it has no default, or a backend does not have it."""
-
-
-@cache
-def asset_hash() -> str:
-    """Changes with our static files, so that browsers may keep them for ever."""
-    static = Path(__file__).parent / "static"
-    return hashlib.sha256(
-        b"".join((static / name).read_bytes() for name in ("form.css", "form.js", "search.js", "wait.js"))
-    ).hexdigest()[:12]
 
 
 def form_context(

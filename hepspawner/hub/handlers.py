@@ -13,7 +13,7 @@ from jupyterhub.utils import url_path_join
 from tornado import web
 
 from ..choice import ChoiceError
-from .form import asset_hash
+from ..templates import asset_hash
 from .pages import Refused, progress_event
 from .run import ClaimError, Run, clean_log, explain
 from .runtime import Runtime
@@ -54,9 +54,8 @@ class FormHandler(SpawnHandler):
 
     async def prepare(self) -> None:
         await super().prepare()
-        if (
-            self.request.method == "GET" and self.current_user is not None
-        ):  # who must sign in first comes back by this address
+        # Who must sign in first comes back by this address.
+        if self.request.method == "GET" and self.current_user is not None:
             query = self.request.query_arguments
             self.hepspawner_preset = preset_of_query(query)
             # The rest of the page must not see them: JupyterHub would start the server, and carry them on to it.

@@ -11,8 +11,8 @@ from ..catalog.probe import Fact, look
 from ..choice import Choice, Offer, Who
 from ..site.live import LiveSite
 from ..site.model import Image, Site
+from ..templates import Templates
 from .run import Failure, Run
-from .templates import Templates
 from .tickets import Tickets
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from hepspawner.choice import ChoiceError, Field, Offer, Who, from_form
-from hepspawner.hub.form import asset_hash, form_context, render_form
-from hepspawner.hub.templates import Templates, templates_dir
+from hepspawner.hub.form import form_context, render_form
+from hepspawner.templates import Templates, asset_hash, templates_dir
 from hepspawner.site.load import load_site
 
 LOG = logging.getLogger("test")
