@@ -13,8 +13,9 @@ def __getattr__(name: str) -> Any:
     # On demand: the command line and the child processes that read site files need no JupyterHub. And each time anew:
     # JupyterHub imports the spawners that are installed before it exists, and asks for the one that is configured then.
     if name == "HEPSpawner":
-        from .spawner import HEPSpawner, install_at_start
+        from .hub.runtime import install_at_start
+        from .spawner import HEPSpawner
 
-        install_at_start()
+        install_at_start(HEPSpawner)
         return HEPSpawner
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

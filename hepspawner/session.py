@@ -57,6 +57,10 @@ class Request:
     """Id of the session: a mark by which its processes are known."""
     image_path: str | None = None
     """Where the image was found; absent: its first place."""
+    inherit: Sequence[str] = ()
+    """Variables of the job that the server sees, too."""
+    warning: int | None = None
+    """Seconds before the end of the runtime at which the batch system, which keeps the time, warns the launcher."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Session:
     runtime: int | None
     extra: Mapping[str, Any]
     container: bool
+    warning: int | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     """Files that the launcher makes in the scratch directory: name → text."""
 
@@ -95,6 +100,7 @@ class Session:
             "log": self.log,
             "ready": self.ready,
             "runtime": self.runtime,
+            "warning": self.warning,
             "grace": GRACE,
         }
 
@@ -122,11 +128,12 @@ def build_session(request: Request) -> Session:
     prefix = image.prefix if image else None
     gpu = backend.gpus[choice.gpu] if choice.gpu else None
     variables = _variables(request, image, container=prefix is None)
+    seen = (*(GPU_VARIABLES if gpu else ()), *request.inherit)
     argv = _server(request, image)
     mounts = _mounts(site, backend, image)
     requires = [{"path": mount.source, "what": "mount"} for mount in mounts if not mount.optional]
     if prefix is not None:
-        environment, inherit = variables, {name: name for name in GPU_VARIABLES} if gpu else {}
+        environment, inherit = variables, {name: name for name in seen}
         requires = [{"path": prefix, "what": "prefix"}]
         mounts = []
     else:
@@ -134,7 +141,7 @@ def build_session(request: Request) -> Session:
             raise ValueError(f"image {choice.image} has no path, and this backend needs one")
         requires.insert(0, {"path": path, "what": "image"})
         environment = apptainer.environment(variables)
-        inherit = apptainer.inherited(GPU_VARIABLES) if gpu else {}
+        inherit = apptainer.inherited(seen)
         argv = apptainer.command(
             literal(path), argv, mounts=mounts, vendor=gpu.vendor if gpu else None, apptainer=backend.apptainer
         )
@@ -146,7 +153,7 @@ def build_session(request: Request) -> Session:
         requires=requires,
         mounts=mounts,
         directory=request.directory,
-        log=_log(request.server),
+        log=log_path(request.server),
         ready=request.base_url + "api",
         cpus=choice.cpus,
         memory=choice.memory,
@@ -155,11 +162,13 @@ def build_session(request: Request) -> Session:
         runtime=choice.runtime,
         extra=choice.extra,
         container=prefix is None,
+        warning=request.warning,
         files=apptainer.FILES if prefix is None else {},
     )
 
 
-def _log(server: str) -> str:
+def log_path(server: str) -> str:
+    """Where a server's log is: ``~`` is the home of its account."""
     name = f"server-{quote(server, safe='')}" if server else "server"
     return f"~/.local/state/hepspawner/{name[:200]}.log"
 

@@ -2,27 +2,28 @@
 
 import asyncio
 import secrets
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any
-from urllib.parse import urlparse
 
 from jupyterhub.spawner import Spawner
-from jupyterhub.utils import maybe_future, url_escape_path, url_path_join, wait_for_http_server
+from jupyterhub.utils import maybe_future, wait_for_http_server
 from sqlalchemy import inspect
 from tornado import web
 from traitlets import Any as AnyTrait
 from traitlets import Dict, List, Unicode, Union, default
 
-from .backends.base import BackendError, Phase
+from .backends.base import BackendError
 from .choice import Choice, ChoiceError, Offer, Who, from_form
-from .hub import pages, tokens
+from .hub import pages, sessions, tokens
 from .hub.adoption import adopt
 from .hub.pages import NO_SITE, Refused
 from .hub.run import Failure, Run
 from .hub.runtime import Runtime, install
-from .session import GRACE, SECRET, Request, Session, build_session, is_secret, summary
+from .session import GRACE, summary
+
+_NODE_TIMEOUT = 600
+_QUEUE_TIMEOUT = 86400
 
 
 class HEPSpawner(Spawner):
@@ -60,8 +61,8 @@ class HEPSpawner(Spawner):
 
     @default("start_timeout")
     def _start_timeout(self) -> int:
-        # The first start of an image that is not in the node's CVMFS cache takes minutes.
-        return 600
+        # The first start of an image that is not in the node's CVMFS cache takes minutes; a queue may take a day.
+        return _QUEUE_TIMEOUT if self.user and self.runtime.queues else _NODE_TIMEOUT
 
     @default("options_form")
     def _options_form(self) -> Any:
@@ -159,7 +160,7 @@ class HEPSpawner(Spawner):
         try:
             await self._locate(run, choice, offer)
             await self._submit(run, choice)
-            await run.settled()
+            await self._until_settled(run)
         except asyncio.CancelledError:
             reached = next((stage.title for stage in run.stages() if stage.state == "now"), "its start")
             self._fail(Failure(f"The server was not up in time, or was stopped before; it got as far as: {reached}."))
@@ -170,6 +171,15 @@ class HEPSpawner(Spawner):
         if run.ended:
             raise pages.failed(self, 422, run.ended)
         return str(run.url)
+
+    async def _until_settled(self, run: Run) -> None:
+        """JupyterHub's start_timeout may allow for a day in a queue: the node has its own time from the claim on."""
+        await run.settled("claimed")
+        try:
+            await asyncio.wait_for(run.settled(), _NODE_TIMEOUT)
+        except asyncio.TimeoutError:
+            text = f"The server was not up {_NODE_TIMEOUT // 60} min after its node had begun with it."
+            self.runtime.watch.give_up(run, Failure(text, "Start it again; if that fails too, tell the site's admins."))
 
     async def _locate(self, run: Run, choice: Choice, offer: Offer) -> None:
         run.image_path, problem = await self.runtime.locate(choice, offer)
@@ -184,11 +194,11 @@ class HEPSpawner(Spawner):
             "session": run.tag.session,
             "ticket": runtime.tickets.issue(run.tag.session, expires),
             "expires": int(expires),
-            "hub": self._api_url(run.backend),
+            "hub": sessions.api_url(self, run.backend),
             "address": backend.address,
             "scratch": backend.config.scratch,
         }
-        session = self._session(choice, {}, run)  # the environment goes by claim
+        session = sessions.session_of(self, choice, {}, run)  # the environment goes by claim
         try:
             run.job = await backend.submit(session, run.tag, job_input)
         finally:
@@ -201,6 +211,7 @@ class HEPSpawner(Spawner):
         self.run = run
         self._begun.set()
         run.answer_claim = self._answer_claim
+        run.base_url = self.server.base_url if self.server else ""
         run.secrets = lambda: [self.api_token] if self.api_token else []
         run.on_end = self._ended
         self.runtime.add(run)
@@ -242,16 +253,15 @@ class HEPSpawner(Spawner):
             run.end(Failure("The server was not started: the hub was restarted before."), 1)
             return
         run.mark("submitted")
-        status = await backend.status(run.job)
-        if status.phase is Phase.ENDED:
-            self.runtime.job_ended(run, status)
+        status = await backend.status(run.job, run.tag)
+        await self.runtime.watch.conclude(run, status)
 
     async def stop(self, now: bool = False) -> None:
         """End the server and everything that it started."""
         run = self.run
         if run is None:
             return
-        run.on_end = lambda: None
+        run.on_end, run.stopping = lambda: None, True
         backend = self.runtime.backend(run.backend)
         run.job = run.job or await backend.find(run.tag)
         if run.job is not None:
@@ -283,41 +293,6 @@ class HEPSpawner(Spawner):
 
     # --- what the server is started with
 
-    def _hub_environment(self, backend: str) -> dict[str, str]:
-        """What JupyterHub wants in the server's environment, with the addresses that the backend's nodes reach."""
-        environment = {name: str(value) for name, value in self.get_env().items() if value is not None}
-        api_url = environment["JUPYTERHUB_API_URL"] = self._api_url(backend)
-        environment["JUPYTERHUB_ACTIVITY_URL"] = url_path_join(api_url, "users", self.user.escaped_name, "activity")
-        return environment
-
-    def _api_url(self, backend: str) -> str:
-        """The hub's API as a backend's nodes reach it."""
-        base = self.runtime.backend(backend).config.hub_url or self.hub_connect_url
-        return url_path_join(base, urlparse(self.hub.api_url).path) if base else str(self.hub.api_url)
-
-    def _session(self, choice: Choice, environment: Mapping[str, str], run: Run | None) -> Session:
-        backend = self.runtime.backend(choice.backend)
-        base_url = (
-            self.server.base_url if self.server else url_path_join(self.user.base_url, url_escape_path(self.name), "/")
-        )
-        return build_session(
-            Request(
-                site=self.runtime.site or self.offer().site,
-                backend=backend.config,
-                choice=choice,
-                user=self.user.name,
-                server=self.name,
-                base_url=base_url,
-                hub_environment=environment,
-                args=self.get_args(),
-                command=self.cmd,
-                bind=backend.bind,
-                directory=self.format_string(self.notebook_dir) if self.notebook_dir else "~",
-                session=run.tag.session if run else "",
-                image_path=run.image_path if run else None,
-            )
-        )
-
     async def _answer_claim(self, host: str, port: int) -> dict[str, Any]:
         """The answer to a claim, made now: a job may have waited for hours. Raises HTTPError, told to the launcher."""
         run = self.run
@@ -333,13 +308,14 @@ class HEPSpawner(Spawner):
         except Refused as problem:
             raise web.HTTPError(409, f"the site does not allow this any more: {problem.log_message}") from None
         self._store(state=run.state())
-        return self._session(choice, self._hub_environment(run.backend), run).order()
+        return sessions.session_of(self, choice, sessions.hub_environment(self, run.backend), run).order()
 
     def preview(self, options: Any) -> str:
         """What a start with these options would run. Raises ChoiceError, Refused."""
         choice = self.offer().choose(options)
-        environment = _masked(self._hub_environment(choice.backend))
-        return self.runtime.backend(choice.backend).preview(self._session(choice, environment, None))
+        environment = sessions.masked(sessions.hub_environment(self, choice.backend))
+        session = sessions.session_of(self, choice, environment, None)
+        return self.runtime.backend(choice.backend).preview(session)
 
     # --- what survives the hub
 
@@ -369,25 +345,3 @@ class HEPSpawner(Spawner):
         self._begun.clear()
         if run is not None:
             self.runtime.drop(run)
-
-
-def _masked(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: SECRET if is_secret(name) else value for name, value in environment.items()}
-
-
-def install_at_start() -> None:
-    """Have the hub that reads its configuration just now give us our turn as soon as it makes its routes.
-
-    Then a site with an error is told at the start of the hub, not by the first user's form, and launchers find their
-    routes. Nothing happens in a hub whose spawner is another.
-    """
-    module = sys.modules.get("jupyterhub.app")
-    if module is None or not module.JupyterHub.initialized():
-        return
-    app = module.JupyterHub.instance()
-
-    def routes_made(change: Any) -> None:  # more than once, where the configuration imports the class, too
-        if issubclass(app.spawner_class, HEPSpawner):
-            install(app, app.spawner_class)
-
-    app.observe(routes_made, "handlers")

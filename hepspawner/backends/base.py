@@ -1,19 +1,17 @@
 """The contract of a backend, and the plain data that crosses it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
-from logging import Logger, LoggerAdapter
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..choice import Field, Who
+from ..choice import Field, Who, base_fields
 from ..site.model import BackendConfig
+from ..templates import Log, Templates
 
 if TYPE_CHECKING:
     from ..session import Session
-
-Log = Logger | LoggerAdapter[Any]
 
 
 class BackendError(Exception):
@@ -21,12 +19,14 @@ class BackendError(Exception):
 
 
 class Phase(str, Enum):
-    """Where a job is. UNKNOWN means that it cannot be told: it is never taken for the end."""
+    """Where a job is. UNKNOWN means that it cannot be told: it is never taken for the end. LOST means that the engine
+    answers well and knows of no such job: it ended, unless its server answers."""
 
     QUEUED = "queued"
     RUNNING = "running"
     ENDED = "ended"
     UNKNOWN = "unknown"
+    LOST = "lost"
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,53 @@ class JobStatus:
 
     phase: Phase
     reason: str = ""
-    """Why it waits or how it ended, for the user."""
+    """Why it waits or how it ended, for the user: a part of a sentence."""
     exit_code: int | None = None
+    advice: str = ""
+    """What the user can do about it: a sentence."""
+    hopeless: bool = False
+    """Of a queued job: it will never start."""
+    expected: float | None = None
+    """When a queued job may start, in seconds since the epoch."""
+    host: str = ""
+    """The node on which it runs."""
+    again: bool = False
+    """Of a queued job: it ran before, and was sent back to the queue."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much there is of something."""
+
+    free: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Room:
+    """What is free in a part of a backend: a partition, or all of it."""
+
+    name: str
+    title: str
+    up: bool = True
+    cores: Amount | None = None
+    gpus: Mapping[str, Amount] = field(default_factory=dict)
+    """By kind, as the site calls it."""
+    waiting: int | None = None
+    """Jobs of anybody that wait for it."""
+    gpus_waiting: Mapping[str, int] = field(default_factory=dict)
+    """Of those, the ones that want GPUs, by kind."""
+
+
+@dataclass(frozen=True)
+class Availability:
+    """What is free on a backend, as it was when it was asked last."""
+
+    at: float
+    """Seconds since the epoch."""
+    rooms: Sequence[Room]
+    problem: str = ""
+    """Why it could not be asked since."""
 
 
 class Backend(ABC):
@@ -61,19 +106,43 @@ class Backend(ABC):
     address: ClassVar[str | None] = None
     """Address at which the hub reaches them; None: the one that the node uses toward the hub."""
 
-    def __init__(self, name: str, config: Any, log: Log):
+    queues: ClassVar[bool] = False
+    """Whether jobs may wait for hours before they run."""
+    inherit: ClassVar[tuple[str, ...]] = ()
+    """Variables of the job that its server sees, too."""
+
+    def __init__(self, name: str, config: Any, log: Log, templates: Templates | None = None):
         self.name, self.config, self.log = name, config, log
-        self.on_end: Callable[[str, JobStatus], None] = lambda job, status: None
-        """Called with a job's id when the backend sees it end: nobody need wait for a poll. The hub sets it."""
+        self.templates = templates or Templates([], log)
+        self.on_change: Callable[[str, JobStatus], None] = lambda job, status: None
+        """Called with a job's id when the backend sees it change: nobody need wait for a poll. The hub sets it."""
+        self.owned: Callable[[Tag], bool] = lambda tag: True
+        """Whether somebody's server hangs on the job of a tag. The hub sets it."""
+        self.hub = ""
+        """The hub's id, that its jobs' tags begin with. The hub sets it."""
 
     @property
     def title(self) -> str:
         """What people see."""
         return str(self.config.title or self.name)
 
+    def open(self) -> None:
+        """Begin to watch jobs. Called once, by the hub, after the callbacks are set."""
+
+    def warning(self, runtime: int | None) -> int | None:
+        """Seconds before a job's end at which the engine warns the launcher by SIGUSR1; None: that has the clock.
+
+        Called for each claim and preview.
+        """
+        return None
+
     def fields(self, who: Who) -> list[Field]:
-        """The backend's own fields for a user. Called for each form and each choice: no I/O."""
-        return []
+        """All that a user can choose on it. Called for each form and each choice: no I/O."""
+        return base_fields(self.config)
+
+    def availability(self, who: Who) -> Availability | None:
+        """What is free for a user, as far as it is known. Called for each form: no I/O."""
+        return None
 
     @abstractmethod
     async def submit(self, session: "Session", tag: Tag, job_input: dict[str, Any]) -> str:
@@ -92,8 +161,22 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    async def status(self, job: str) -> JobStatus:
-        """What is known of a job. Called by every poll(): a look-up, no command."""
+    async def status(self, job: str, tag: Tag) -> JobStatus:
+        """What is known of a job. Called by every poll(): a look-up, no command.
+
+        An id alone does not say which job is meant: a Slurm that crashed gives it out again.
+        """
+
+    async def verdict(self, job: str) -> JobStatus | None:
+        """How a job ended, as the engine sees it; waits a few seconds for that. None where it has nothing to say.
+
+        Called when a launcher was ended, and nobody here had asked for it.
+        """
+        return None
+
+    async def last_words(self, job: str, tag: Tag) -> list[str]:
+        """Last lines of what the job wrote, for a job whose launcher could not report them; empty: none to be had."""
+        return []
 
     @abstractmethod
     async def find(self, tag: Tag) -> str | None:

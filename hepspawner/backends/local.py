@@ -7,12 +7,10 @@ A job is the launcher's process, known by its pid *and* start time, and marked w
 import asyncio
 import json
 import os
-import pwd
 import shlex
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,8 @@ from typing import Any
 from ..apptainer import HOST_PATH
 from ..session import GPU_VARIABLES, Session, describe
 from ..site.model import BackendConfig
+from ..templates import Templates
+from .accounts import Account, account_of, own_account
 from .base import Backend, BackendError, JobStatus, Log, Phase, Tag
 
 _LAUNCHER = str(Path(__file__).parents[1] / "node")
@@ -35,23 +35,14 @@ class LocalConfig(BackendConfig):
     """Whether servers may run as root, for a user who is called so."""
 
 
-@dataclass(frozen=True)
-class Account:
-    """As whom a server runs, in the words of a process; empty where the hub cannot choose."""
-
-    name: str
-    home: str
-    process: dict[str, Any]
-
-
 class LocalBackend(Backend):
     """Runs servers beside the hub: as their users where the hub is root, as itself otherwise."""
 
     Config = LocalConfig
     bind = address = "127.0.0.1"
 
-    def __init__(self, name: str, config: LocalConfig, log: Log):
-        super().__init__(name, config, log)
+    def __init__(self, name: str, config: LocalConfig, log: Log, templates: Templates | None = None):
+        super().__init__(name, config, log, templates)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._watched: dict[str, int] = {}
         self._ended: dict[str, JobStatus] = {}
@@ -111,24 +102,11 @@ class LocalBackend(Backend):
         """As whom a user's servers run. Raises BackendError."""
         if os.geteuid() != 0:
             return self._own
-        # In a thread: accounts may come over the network.
-        return await asyncio.wait_for(asyncio.to_thread(self._account, user), 30)
+        return await account_of(user, self.config.allow_root)
 
     @cached_property
     def _own(self) -> Account:
-        own = pwd.getpwuid(os.geteuid())
-        return Account(own.pw_name, own.pw_dir, {})
-
-    def _account(self, user: str) -> Account:
-        try:
-            entry = pwd.getpwnam(user)
-        except (KeyError, ValueError):  # ValueError: a NUL in the name
-            raise BackendError(f"there is no account {user!r} on this machine") from None
-        if entry.pw_uid == 0 and not self.config.allow_root:
-            raise BackendError("servers do not run as root here (the backend's key allow_root would let them)")
-        groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
-        process = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
-        return Account(entry.pw_name, entry.pw_dir, process)
+        return own_account()
 
     async def cancel(self, job: str, tag: Tag, grace: float) -> None:
         pid = self._pid(job)
@@ -153,7 +131,7 @@ class LocalBackend(Backend):
         while self._pid(job) is not None and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
-    async def status(self, job: str) -> JobStatus:
+    async def status(self, job: str, tag: Tag) -> JobStatus:
         if job in self._ended:
             return self._ended[job]
         if self._pid(job) is None:
@@ -208,7 +186,7 @@ class LocalBackend(Backend):
         else:
             reason = "the launcher ended" + (f" with exit code {code}" if code else "")
         status = self._ended[job] = JobStatus(Phase.ENDED, reason, code)
-        self.on_end(job, status)
+        self.on_change(job, status)
         return status
 
     async def forget(self, job: str, tag: Tag) -> None:

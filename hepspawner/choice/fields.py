@@ -1,7 +1,7 @@
 """What can be chosen: one declaration, `Field`, makes the form's fields, checks every door and words the errors."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -21,7 +21,28 @@ class Field:
     max: Any = None
     values: tuple[tuple[str, str], ...] = ()
     """For a select: what is allowed, with what people see."""
+    most: Mapping[str, int] = field(default_factory=dict)
+    """For kinds of GPU: how many of each."""
     unit: str = ""
+    per: str = ""
+    """Name of the field whose value this one depends on: a partition has its own limits."""
+    cases: Mapping[str, "Field"] = field(default_factory=dict)
+    """This field, for each value of that one; with a value that is not here there is no such field."""
+
+    @staticmethod
+    def joined(per: str, cases: Mapping[str, Mapping[str, "Field"]]) -> list["Field"]:
+        """The fields that depend on the value of another one, of which each value has its own."""
+        found: list[Field] = []
+        for name in dict.fromkeys(name for fields in cases.values() for name in fields):
+            of_name = {value: fields[name] for value, fields in cases.items() if name in fields}
+            first = next(iter(of_name.values()))
+            values = dict(pair for one in of_name.values() for pair in one.values)
+            found.append(replace(first, values=tuple(values.items()), per=per, cases=of_name))
+        return found
+
+    def at(self, values: Mapping[str, Any]) -> "Field | None":
+        """The field as it is beside other values; None where there is none."""
+        return self.cases.get(str(values.get(self.per))) if self.per else self
 
     def show(self, value: Any) -> str:
         """A value as people write it."""
@@ -112,8 +133,9 @@ def base_fields(config: BackendConfig) -> list[Field]:
         fields.append(Field("memory", "Memory", "size", config.memory.default, low, config.memory.max))
     if config.gpus:
         kinds = tuple((kind, gpu.title or kind) for kind, gpu in config.gpus.items())
-        fields.append(Field("gpu", "GPU", "select", None, values=kinds))
-        fields.append(Field("gpus", "GPUs", "count", 0, 0, max(gpu.max for gpu in config.gpus.values())))
+        most = {kind: gpu.max for kind, gpu in config.gpus.items()}
+        fields.append(Field("gpu", "GPU", "select", None, values=kinds, most=most))
+        fields.append(Field("gpus", "GPUs", "count", 0, 0, max(most.values())))
     if config.runtime:
         low = min(config.runtime.default, 60)
         fields.append(Field("runtime", "Time", "time", config.runtime.default, low, config.runtime.max))

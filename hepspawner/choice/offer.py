@@ -27,10 +27,10 @@ class Who:
 class Offer:
     """What a site offers to one user. What he may not use is not in it, so that no answer can tell of it."""
 
-    def __init__(self, site: Site, who: Who, own_fields: Mapping[str, list[Field]] | None = None):
-        """`own_fields`: the fields of each backend's own, by the backend's name."""
+    def __init__(self, site: Site, who: Who, fields: Mapping[str, list[Field]] | None = None):
+        """`fields`: those of each backend, by its name; absent: those that all backends have."""
         self.site, self.who = site, who
-        self._own = own_fields or {}
+        self._fields = fields or {}
         self.backends = {name: config for name, config in site.backends.items() if who.may(config.groups)}
 
     @cached_property
@@ -84,7 +84,7 @@ class Offer:
 
     def fields(self, backend: str) -> list[Field]:
         """Everything to choose on a backend."""
-        return base_fields(self.backends[backend]) + self._own.get(backend, [])
+        return self._fields[backend] if backend in self._fields else base_fields(self.backends[backend])
 
     def choose(self, options: Any) -> Choice:
         """The choice that user_options mean. Raises ChoiceError with all that is wrong."""

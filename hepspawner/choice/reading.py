@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..site.model import Image, absolute_path
-from .fields import Choice, ChoiceError, near, shown, some
+from .fields import Choice, ChoiceError, Field, near, shown, some
 
 if TYPE_CHECKING:
     from .offer import Offer
@@ -74,12 +74,13 @@ class Reading:
         backend = None if "image" in self.errors else self._backend(image)
         if backend is None:
             raise ChoiceError(self.errors)
+        self._wants_gpu = bool(image and image.gpu == "required")
         values = self._values(backend)
         gpu, gpus = self._gpu(image, backend, values)
         self._unknown(backend)
         if self.errors:
             raise ChoiceError(self.errors)
-        own = [one.name for one in self.offer.fields(backend) if one.name not in _COMMON]
+        own = [one.name for one in self.fields if one.name not in _COMMON]
         return Choice(
             backend=backend,
             image=image.name if image else None,
@@ -155,19 +156,63 @@ class Reading:
 
     def _values(self, backend: str) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for one in self.offer.fields(backend):
-            given = self.options.get(one.name)
-            if given is None:
-                values[one.name] = one.default
+        fields = self.offer.fields(backend)
+        on = f" on {self.offer.backends[backend].title or backend}"
+        for one in fields:
+            if not one.per:
+                self._read(one, values, on)
+        self.fields = [one for one in fields if not one.per]
+        for leader in list(self.fields):
+            followers = [one for one in fields if one.per == leader.name]
+            if leader.name in self.errors or not followers:
                 continue
-            try:
-                values[one.name] = one.read(given, f" on {self.offer.backends[backend].title or backend}")
-            except ValueError as error:
-                self.errors[one.name] = str(error)
+            if self.options.get(leader.name) is None:
+                values[leader.name] = self._fitting(leader, followers)
+            label = f"{leader.label.lower()} {values[leader.name]}"
+            for one in followers:
+                here = one.at(values)
+                if here is not None:
+                    self._read(here, values, f"{on}, {label}")
+                    self.fields.append(here)
+                elif self.options.get(one.name) not in (None, 0, "0"):
+                    self.errors[one.name] = f"there is none in {label}; choose one of: {some(one.cases)}"
         return values
 
+    fields: list[Field]
+    """The fields as they are with what was chosen."""
+
+    def _read(self, one: Field, values: dict[str, Any], where: str) -> None:
+        given = self.options.get(one.name)
+        if given is None:
+            values[one.name] = one.default
+            return
+        try:
+            values[one.name] = one.read(given, where)
+        except ValueError as error:
+            self.errors[one.name] = str(error)
+
+    def _fitting(self, leader: Field, followers: list[Field]) -> str:
+        """Nothing was said of a field that others depend on: the first value that goes with what else was asked for."""
+        values = [leader.default, *(value for value, _ in leader.values if value != leader.default)]
+        return next((value for value in values if self._fits(str(value), followers)), leader.default)
+
+    def _fits(self, value: str, followers: list[Field]) -> bool:
+        here = {one.name: one.cases[value] for one in followers if value in one.cases}
+        given = {one.name: self.options[one.name] for one in followers if self.options.get(one.name) is not None}
+        if given.get("gpus") in (0, "0"):
+            del given["gpus"]
+        if self._wants_gpu and "gpu" not in here:
+            return False
+        try:
+            read = {name: here[name].read(what) for name, what in given.items()}
+        except (KeyError, ValueError):
+            return False
+        return "gpu" not in read or read.get("gpus", 0) <= here["gpu"].most[read["gpu"]]
+
+    _wants_gpu = False
+
     def _gpu(self, image: Image | None, backend: str, values: dict[str, Any]) -> tuple[str | None, int]:
-        kinds = self.offer.backends[backend].gpus
+        kinds = next((one for one in self.fields if one.name == "gpu"), None)
         rule = image.gpu if image else "optional"
         if {"gpu", "gpus"} & self.errors.keys():
             return None, 0
@@ -175,21 +220,22 @@ class Reading:
         count = values.get("gpus") if asked_count is not None else None
         if count is None:
             count = 1 if asked_kind is not None or rule == "required" else 0
-        if not kinds:
+        if kinds is None:
+            if rule == "required" and image and not self.errors and self.offer.backends[backend].gpus:
+                self.errors["gpu"] = f"{image.name} needs a GPU, and there is none with what was chosen"
             return None, 0  # a GPU asked for all the same is an unknown option: told as such
         if count and rule == "none" and image:
             self.errors["gpu"] = f"{image.name} is an image without GPU software; choose no GPU, or another image"
         elif not count and rule == "required" and image:
-            self.errors["gpu"] = f"{image.name} needs a GPU; choose one of: {some(kinds)}"
+            self.errors["gpu"] = f"{image.name} needs a GPU; choose one of: {some(kinds.most)}"
         elif not count and asked_kind is not None:
-            self.errors["gpus"] = f"0 does not go with the GPU {asked_kind}; allowed: 1 to {kinds[asked_kind].max}"
+            self.errors["gpus"] = f"0 does not go with the GPU {asked_kind}; allowed: 1 to {kinds.most[asked_kind]}"
         if not count or self.errors:
             return None, 0
-        kind = asked_kind if asked_kind is not None else next(iter(kinds))
-        if count > kinds[kind].max:
-            self.errors["gpus"] = (
-                f"{count} is not allowed; allowed: 1 to {kinds[kind].max} of {kinds[kind].title or kind}"
-            )
+        kind = asked_kind if asked_kind is not None else next(iter(kinds.most))
+        if count > kinds.most[kind]:
+            title = dict(kinds.values)[kind]
+            self.errors["gpus"] = f"{count} is not allowed; allowed: 1 to {kinds.most[kind]} of {title}"
         return kind, count
 
     def _unknown(self, backend: str) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import sys
+import time
+from dataclasses import asdict
 from logging import LoggerAdapter
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from jupyterhub.handlers.pages import SpawnHandler, SpawnPendingHandler
 from jupyterhub.utils import url_path_join
 from tornado import web
 
+from ..backends.base import Room
 from ..choice import ChoiceError
 from ..templates import asset_hash
 from .pages import Refused, progress_event
@@ -30,6 +33,7 @@ def handlers() -> list[tuple[Any, ...]]:
         (r"/api/hepspawner/report", ReportHandler),
         (r"/api/hepspawner/images", ImagesHandler),
         (r"/api/hepspawner/images/([^/]+)", ImagesHandler),
+        (r"/api/hepspawner/availability", AvailabilityHandler),
         (r"/api/hepspawner/preview", PreviewHandler),
         (r"/hepspawner/static/(.*)", StaticHandler, {"path": STATIC}),
         (r"/spawn", FormHandler),
@@ -189,8 +193,12 @@ class ReportHandler(LauncherHandler):
             run.ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         elif event == "exit":
             code = data.get("code")
-            log = clean_log(data.get("log"), run.secrets())
-            run.end(explain(data, log), code if isinstance(code, int) and 0 <= code < 256 else 1)
+            failure = explain(data, clean_log(data.get("log"), run.secrets()))
+            code = code if isinstance(code, int) and 0 <= code < 256 else 1
+            if data.get("reason") in ("stopped", "exited") and code > 128 and not run.stopping:
+                self.runtime.spawn(self.runtime.watch.ended_by_others(run, failure, code))
+            else:
+                run.end(failure, code)
         else:
             raise ClaimError("malformed report")
 
@@ -248,6 +256,40 @@ class ImagesHandler(UserHandler):
             "state": fact.kind,
             "note": fact.text,
         }
+
+
+class AvailabilityHandler(UserHandler):
+    """What is free for the signed-in user, on each backend that can tell, and how old that is."""
+
+    def get(self) -> None:
+        spawner = self.spawner()
+        offer = spawner.offer()
+        backends = {}
+        for name in offer.backends:
+            backend = self.runtime.backend(name)
+            known = backend.availability(offer.who)
+            if known is not None:
+                backends[name] = {
+                    "title": backend.title,
+                    "at": known.at,
+                    "age": round(max(time.time() - known.at, 0), 1),
+                    "problem": known.problem,
+                    "rooms": [_room(room) for room in known.rooms],
+                }
+        self.write(json.dumps({"backends": backends}))
+
+
+def _room(room: Room) -> dict[str, Any]:
+    return {
+        "name": room.name,
+        "title": room.title,
+        "up": room.up,
+        "cores": room.cores and asdict(room.cores),
+        "waiting": room.waiting,
+        "gpus": {
+            kind: {**asdict(amount), "waiting": room.gpus_waiting.get(kind)} for kind, amount in room.gpus.items()
+        },
+    }
 
 
 class PreviewHandler(UserHandler):

@@ -79,6 +79,7 @@ def draw_form(spawner: "HEPSpawner") -> str:
         warnings=warnings,
         urls={
             "static": static,
+            "availability": url_path_join(hub, "api", "hepspawner", "availability"),
             "preview": url_path_join(hub, "api", "hepspawner", "preview"),
             "spawn": url_path_join(hub, "spawn"),  # a link is for whoever opens it
         },

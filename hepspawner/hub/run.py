@@ -9,7 +9,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Literal
 
-from ..backends.base import Tag
+from ..backends.base import JobStatus, Phase, Tag
 from ..choice import Choice
 
 _LOG_LINES = 40
@@ -60,7 +60,13 @@ class Run:
         self.submitting = False
         """True until submit has returned in this process: the job may exist before its id is known."""
         self.url: str | None = None
+        self.base_url = ""
+        """Path of the server below its URL; set by the spawner."""
         self.claimant = ""
+        self.waiting: JobStatus | None = None
+        """What the backend said last of the job, as long as it is queued or its launcher was not heard of."""
+        self.stopping = False
+        """True once we end it ourselves."""
         self.ended: Failure | None = None
         self.exit_code = 0
         self.times: dict[str, float] = {}
@@ -97,6 +103,14 @@ class Run:
     def mark(self, step: str) -> None:
         """Note that a step was reached, the first time it is, and wake who waits."""
         self.times.setdefault(step, time.time())
+        self._wake()
+
+    def wait(self, status: JobStatus) -> None:
+        """Note what the backend says of the job, and wake who shows it."""
+        self.waiting = status
+        self._wake()
+
+    def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -109,7 +123,7 @@ class Run:
             raise ClaimError("the session is over")
         if self.claimant and (self.url or not hmac.compare_digest(self.claimant, digest)):
             raise ClaimError("the ticket was used already")
-        self.claimant = digest
+        self.claimant, self.waiting = digest, None
         self.mark("claimed")
 
     def ready(self, url: str) -> None:
@@ -131,10 +145,10 @@ class Run:
             yield
             await changed.wait()
 
-    async def settled(self) -> None:
-        """Waits until the server is up or its job ended."""
+    async def settled(self, step: str = "ready") -> None:
+        """Waits until the server is up, or has come to another step, or its job ended."""
         async for _ in self.changes():
-            if self.url or self.ended:
+            if self.url or self.ended or step in self.times:
                 return
 
     async def ends(self) -> None:
@@ -151,11 +165,24 @@ class Run:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def stages(self, queue: str = "") -> list[Stage]:
-        """The way of the run; `queue` is the backend's word on why the job waits."""
+    def _why_it_waits(self) -> str:
+        status = self.waiting
+        if status is None:
+            return ""
+        if status.phase is Phase.RUNNING:
+            return f"node {status.host} prepares the job" if status.host else "its node prepares the job"
+        parts = [status.reason] if status.reason else []
+        if "submitted" in self.times:
+            parts.append(f"waiting since {_clock(self.times['submitted'])}")
+        if status.expected and status.expected > time.time():
+            parts.append(f"expected to start about {_clock(status.expected)}")
+        return "; ".join(filter(None, ["; ".join(parts), status.advice]))
+
+    def stages(self) -> list[Stage]:
+        """The way of the run."""
         steps = [
             ("submitted", "Checked and submitted", f"job {self.job}" if self.job else ""),
-            ("claimed", "Waiting for the node", queue),
+            ("claimed", "Waiting for the node", self._why_it_waits()),
             ("starting", "The node prepares the image", "; ".join(self.notes)),
             ("ready", "JupyterLab starts", ""),
         ]
@@ -168,6 +195,12 @@ class Run:
                 stages.append(Stage(title, "now" if reached else "next", "", detail if reached else ""))
                 reached = False
         return stages
+
+
+def _clock(at: float) -> str:
+    """A time of the day, with the day where it is another."""
+    when = datetime.fromtimestamp(at)
+    return when.strftime("%H:%M" if when.date() == datetime.now().date() else "%a %H:%M")
 
 
 def clean_log(lines: object, secrets: list[str]) -> list[str]:
@@ -202,6 +235,8 @@ def explain(report: dict[str, Any], log: list[str]) -> Failure:
         return Failure(
             f"The time that was asked for is over{after}.", "Ask for more time, or save your work earlier.", log
         )
+    if reason == "memory":
+        return Failure(f"The server needed more memory than it had{after}.", "Ask for more memory.", log)
     if reason == "missing":
         return Failure(
             f"The server could not be started: {message}.", "Choose another image, or tell the site's admins.", log

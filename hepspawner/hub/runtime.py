@@ -2,11 +2,16 @@
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine
+import sys
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from jupyterhub import orm
+from sqlalchemy import Text, cast
+
 from ..backends import backend_class
-from ..backends.base import Backend, BackendError, JobStatus, Log, Tag
+from ..backends.base import Backend, BackendError, Log, Tag
 from ..catalog.probe import Fact, look
 from ..choice import Choice, Offer, Who
 from ..site.live import LiveSite
@@ -14,6 +19,7 @@ from ..site.model import Image, Site
 from ..templates import Templates
 from .run import Failure, Run
 from .tickets import Tickets
+from .watch import Watch
 
 if TYPE_CHECKING:
     from jupyterhub.app import JupyterHub
@@ -26,8 +32,13 @@ _START_DEADLINE = 10.0
 class Runtime:
     """What is one for the whole hub. Spawners find it in the hub's settings."""
 
-    def __init__(self, source: Any, template_paths: list[str], secret: bytes, log: Log):
+    def __init__(
+        self, source: Any, template_paths: list[str], secret: bytes, log: Log, in_database: Callable[[str], bool]
+    ):
+        """`in_database`: whether JupyterHub's database knows of a server with a session."""
         self.log = log
+        self._in_database = in_database
+        self.watch = Watch(self)
         self.tickets = Tickets(secret)
         self.hub_id = hashlib.sha256(b"hepspawner hub" + secret).hexdigest()[:12]
         """Tells this hub's jobs from another's; stays the same over restarts."""
@@ -51,6 +62,11 @@ class Runtime:
     def site(self) -> Site | None:
         """The last good site."""
         return self.live.site
+
+    @property
+    def queues(self) -> bool:
+        """Whether jobs may wait for hours on some backend."""
+        return any(backend.queues for backend in self.backends.values())
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run something in the background; an error in it is logged, not lost."""
@@ -89,8 +105,10 @@ class Runtime:
             old = self.backends.get(name)
             if old is not None and old.config == config:
                 continue
-            backend = backend_class(config.type)(name, config, self.log)
-            backend.on_end = self._job_ended
+            backend = backend_class(config.type)(name, config, self.log, self.templates)
+            backend.hub, backend.owned = self.hub_id, self.owned
+            backend.on_change = partial(self.watch.changed, name)
+            backend.open()
             self.backends[name] = backend
             if old is not None:
                 self.spawn(old.close())
@@ -99,19 +117,10 @@ class Runtime:
             self.spawn(self.backends.pop(name).close())
         self._probe_now.set()
 
-    def _job_ended(self, job: str, status: JobStatus) -> None:
-        for run in list(self.runs.values()):
-            if run.job == job:
-                self.job_ended(run, status)
-
-    def job_ended(self, run: Run, status: JobStatus) -> None:
-        """A backend says that a run's job is over: all that is known where the launcher could not report it."""
-        run.end(
-            Failure(
-                f"The server is gone: {status.reason}.", "Start it again; if that fails too, tell the site's admins."
-            ),
-            status.exit_code if status.exit_code is not None else 1,
-        )
+    def owned(self, tag: Tag) -> bool:
+        """Whether a server hangs on the job of a tag: one of this process, or of one that it has not taken up yet."""
+        run = self.runs.get(tag.session)
+        return (run is not None and not run.ended) or self._in_database(tag.session)
 
     def add(self, run: Run) -> None:
         """Make a run known to claims and reports."""
@@ -189,7 +198,7 @@ def install(app: "JupyterHub", spawner_class: Any) -> Runtime:
     configured = spawner_class(config=app.config)
     source = configured.site if isinstance(configured.site, dict) else str(configured.site)
     runtime = settings["hepspawner"] = Runtime(
-        source, list(configured.template_paths), bytes(app.cookie_secret), app.log
+        source, list(configured.template_paths), bytes(app.cookie_secret), app.log, partial(_known_session, app)
     )
     ours = app.add_url_prefix(app.hub_prefix, handlers())
     if getattr(app, "tornado_application", None):
@@ -198,3 +207,26 @@ def install(app: "JupyterHub", spawner_class: Any) -> Runtime:
     else:
         app.handlers = [*ours, *app.handlers]
     return runtime
+
+
+def _known_session(app: "JupyterHub", session: str) -> bool:
+    state = cast(orm.Spawner.state, Text)
+    return app.db.query(orm.Spawner.id).filter(state.contains(session, autoescape=True)).first() is not None
+
+
+def install_at_start(spawner_class: Any) -> None:
+    """Have the hub that reads its configuration just now give us our turn as soon as it makes its routes.
+
+    Then a site with an error is told at the start of the hub, not by the first user's form, and launchers find their
+    routes. Nothing happens in a hub whose spawner is another.
+    """
+    module = sys.modules.get("jupyterhub.app")
+    if module is None or not module.JupyterHub.initialized():
+        return
+    app = module.JupyterHub.instance()
+
+    def routes_made(change: Any) -> None:  # more than once, where the configuration imports the class, too
+        if issubclass(app.spawner_class, spawner_class):
+            install(app, app.spawner_class)
+
+    app.observe(routes_made, "handlers")

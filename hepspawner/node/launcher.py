@@ -34,7 +34,7 @@ KILLING = 5.0             # seconds to wait for the killed; a process stuck in t
 EXIT_REPORT = 60.0        # seconds for which the exit report is tried
 STOPPED, NO_SERVER, BAD_JOB, UNCLAIMED, REFUSED = 128, 1, 64, 75, 77  # exit statuses; STOPPED + signal
 
-NODE = socket.gethostname()
+NODE, BEGAN = socket.gethostname(), time.time()
 URL = re.compile(r"(https?)://(\[[^]/]+\]|[^:/]+)(?::(\d+))?(/.*)?$")
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[@-Z\\-_])")
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -307,6 +307,19 @@ def new_log(path):
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
+def kills_for_memory():
+    """How many processes of our cgroup the kernel killed because their memory was used up; 0 where it does not tell."""
+    with contextlib.suppress(OSError, ValueError):
+        with open("/proc/self/cgroup") as file:
+            groups = dict(line.rstrip("\n").split(":", 2)[1:] for line in file)
+        old = next((path for names, path in groups.items() if "memory" in names.split(",")), None)
+        place = ("/sys/fs/cgroup/memory%s/memory.oom_control" % old if old is not None
+                 else "/sys/fs/cgroup%s/memory.events" % groups.get("", ""))
+        with open(place) as file:
+            return int(dict(line.split() for line in file).get("oom_kill", 0))
+    return 0
+
+
 def last_lines(fd):
     """The last 40 lines of the log, printable, each cut at 500 characters, together 8 kB at most."""
     start = max(0, os.fstat(fd).st_size - 65536)
@@ -340,7 +353,7 @@ class Watch:
     """
 
     def __init__(self):
-        self.signals, self.claimed = [], False
+        self.signals, self.claimed, self.warned = [], False, False
         self.pid = self.code = self.ended = None
         self.out, self.into = os.pipe()
         os.set_blocking(self.into, False)
@@ -348,6 +361,13 @@ class Watch:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self.asked_to_stop)
+        signal.signal(signal.SIGUSR1, self.time_is_nearly_up)
+
+    def time_is_nearly_up(self, number, _):
+        """The handler of the batch system's warning."""
+        if not self.claimed:
+            sys.exit(STOPPED + number)
+        self.warned = True
 
     def asked_to_stop(self, number, _):
         """The handler. Before the claim there is nothing to put in order."""
@@ -396,7 +416,7 @@ class Session:
         self.listened = self.up = False  # the server listens on its port; it answers HTTP there
         self.taken = self.gone = False   # somebody else has the port; the hub disowned the session
         self.foreign = self.probe = self.sending = None  # since when somebody else listens there; Tasks
-        self.queue, self.over = [], threading.Event()
+        self.queue, self.over, self.kills = [], threading.Event(), kills_for_memory()
         try:
             account = pwd.getpwuid(os.getuid())
             self.user, self.home = account.pw_name, account.pw_dir
@@ -413,6 +433,8 @@ class Session:
             reason, message = failure.reason, str(failure)
         except Exception as error:  # whatever it is, nothing may stay behind and the hub has to hear of it
             reason, message = "failed", "launcher: %s: %s" % (type(error).__name__, words(error))
+        if reason == "exited" and self.watch.code == STOPPED + signal.SIGKILL and kills_for_memory() > self.kills:
+            reason = "memory"
         self.finish(0)
         self.report_exit(reason, message)
         if self.watch.code is not None:
@@ -435,10 +457,12 @@ class Session:
                     file.write(raw(text))
         except OSError as error:
             raise Failure("failed", "no scratch directory in %s on %s: %s" % (parent, NODE, words(error)))
-        runtime = self.order.get("runtime")
-        self.end_at = time.monotonic() + (float("inf") if runtime is None else runtime)
+        runtime, warning = self.order.get("runtime"), self.order.get("warning")
+        # Where the batch system keeps the time it began before us, and an admin may have it change its mind.
+        self.end_at = time.monotonic() + (float("inf") if runtime is None or warning is not None else runtime)
+        deadline = time.time() + (runtime or 0) if warning is None else BEGAN + (runtime or 0) - warning
         self.places = {"AT": "@", "SCRATCH": self.scratch, "HOME": self.home, "PORT": str(self.port),
-                       "DEADLINE": "" if runtime is None else str(int(time.time() + runtime))}
+                       "DEADLINE": "" if runtime is None else str(int(deadline))}
         directory = self.below_home(self.order.get("directory") or "~")
         try:
             os.chdir(raw(directory))
@@ -534,7 +558,7 @@ class Session:
                 return "refused"
             if self.watch.code is not None:
                 return "exited"
-            if left <= 0:
+            if left <= 0 or self.watch.warned:
                 return "runtime"
             if self.taken:
                 return "taken"

@@ -1,17 +1,18 @@
 """The engines that the suite runs on, and a real hub before each."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.conformance.rig import BackendRig, LocalRig
+from tests.conformance.slurm_rig import SlurmRig
 from tests.hubs import Hubs, pytest_runtest_makereport  # noqa: F401
 from tests.realhub import RealHub, eventually
 
 # A backend joins here, with the engines without which it cannot run.
-RIGS = {"local": LocalRig}
-NEEDS: dict[str, list[str]] = {"local": ["hub6"]}
+RIGS: dict[str, Callable[[dict[str, Any]], BackendRig]] = {"local": LocalRig, "slurm": SlurmRig}
+NEEDS: dict[str, list[str]] = {"local": ["hub6"], "slurm": ["hub6", "slurm"]}
 
 
 @pytest.fixture(
@@ -52,6 +53,6 @@ def hub(request: pytest.FixtureRequest, rig: BackendRig, hubs: Hubs, engines: di
         one.change_site(site_of(rig))
 
 
-def site_of(rig: BackendRig) -> dict[str, Any]:
+def site_of(rig: BackendRig, part: dict[str, Any] | None = None) -> dict[str, Any]:
     """A site with one backend: the engine."""
-    return {"images": rig.images(), "backends": {"engine": rig.part()}}
+    return {"images": rig.images(), "backends": {"engine": part or rig.part()}}

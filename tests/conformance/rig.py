@@ -26,6 +26,10 @@ class BackendRig:
         """The backend's part of the site."""
         raise NotImplementedError
 
+    def part_of_anybody(self) -> dict[str, Any]:
+        """The same for a hub that is not root, whose users need no accounts."""
+        return self.part()
+
     def images(self) -> list[dict[str, Any]]:
         """The site's images, by name: of the tiny server `tiny`, `waiting` (see `close_gate`) and `crashing`; `gone`,
         which is not there; those of `lab` and `bare`; with a real JupyterLab `sandbox` and `sif` for Apptainer."""
@@ -38,6 +42,9 @@ class BackendRig:
     def bare(self) -> list[str]:
         """The images that lack the server's command."""
         raise NotImplementedError
+
+    def groups_changed(self) -> None:
+        """An account of this machine has other groups now."""
 
     def hold(self) -> None:
         """From now on new jobs stay queued: their launcher does not start."""

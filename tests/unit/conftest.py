@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from hepspawner.choice import Field, Offer, Who
+from hepspawner.choice import Field, Offer, Who, base_fields
 from hepspawner.site.load import load_site
 from hepspawner.site.model import Site
 
@@ -94,6 +94,12 @@ OWN_FIELDS = {
 """What a batch backend adds to the fields of all."""
 
 
+def offer_with(site: Site, who: Who, own: dict[str, list[Field]] | None) -> Offer:
+    """What a site offers to a user, with own fields of backends beside those of all."""
+    fields = {name: base_fields(site.backends[name]) + more for name, more in (own or {}).items()}
+    return Offer(site, who, fields)
+
+
 @pytest.fixture
 def facility() -> Site:
     return load_site(FACILITY)
@@ -102,10 +108,10 @@ def facility() -> Site:
 @pytest.fixture
 def offer(facility: Site) -> Offer:
     """What `FACILITY` offers to alice, who is in no group."""
-    return Offer(facility, Who("alice"), OWN_FIELDS)
+    return offer_with(facility, Who("alice"), OWN_FIELDS)
 
 
 @pytest.fixture
 def insider(facility: Site) -> Offer:
     """What `FACILITY` offers to bob, who is in the group of insiders."""
-    return Offer(facility, Who("bob", frozenset({"insiders"})), OWN_FIELDS)
+    return offer_with(facility, Who("bob", frozenset({"insiders"})), OWN_FIELDS)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hepspawner.choice import Choice, ChoiceError, Field, Offer, Who, from_form
 from hepspawner.site.load import load_site
-from tests.unit.conftest import FACILITY, OWN_FIELDS
+from tests.unit.conftest import FACILITY, OWN_FIELDS, offer_with
 
 G = 1024**3
 
@@ -413,7 +413,7 @@ sensible = st.fixed_dictionaries(
     },
 )
 
-ALICE = Offer(load_site(FACILITY), Who("alice"), OWN_FIELDS)
+ALICE = offer_with(load_site(FACILITY), Who("alice"), OWN_FIELDS)
 
 
 def deep(layers=10_000):

@@ -50,7 +50,7 @@ async def backend(public_path, user):
         script.chmod(0o755)
         one = LocalBackend("here", LocalConfig(type="local", python=str(script), **config), logging.getLogger("test"))
         one.ends = asyncio.Queue()
-        one.on_end = lambda job, status: one.ends.put_nowait((job, status))
+        one.on_change = lambda job, status: one.ends.put_nowait((job, status))
         made.append(one)
         return one
 
@@ -99,7 +99,7 @@ async def test_a_job_runs_as_its_user_with_its_input_and_a_clean_environment(bac
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     local = backend()
     job = await submit(local, tag, {"ticket": "secret ü", "n": 1})
-    assert (await local.status(job)).phase is Phase.RUNNING
+    assert (await local.status(job, TAG)).phase is Phase.RUNNING
     await file("up")
     assert json.loads(await file("input")) == {"ticket": "secret ü", "n": 1}
     assert await file("user") == f"{user}\n"
@@ -134,7 +134,7 @@ async def test_the_end_of_a_job_is_told_at_once(backend, tag, body, code, reason
     job = await submit(local, tag)
     ended, status = await asyncio.wait_for(local.ends.get(), PATIENCE)
     assert (ended, status.phase, status.exit_code, status.reason) == (job, Phase.ENDED, code, reason)
-    assert await local.status(job) == status
+    assert await local.status(job, TAG) == status
     assert local.ends.empty(), "told once"
 
 
@@ -143,9 +143,9 @@ async def test_without_pidfds_the_next_look_tells_the_end(backend, tag, file, mo
     local = backend()
     job = await submit(local, tag)
     os.kill(int(await file("up")), signal.SIGKILL)
-    while (await local.status(job)).phase is Phase.RUNNING:
+    while (await local.status(job, TAG)).phase is Phase.RUNNING:
         await asyncio.sleep(0.01)
-    assert (await local.status(job)).reason == "the launcher was killed by SIGKILL"
+    assert (await local.status(job, TAG)).reason == "the launcher was killed by SIGKILL"
     assert local.ends.qsize() == 1
 
 
@@ -155,7 +155,7 @@ async def test_cancel_asks_politely_first(backend, tag, file):
     await file("up")
     await local.cancel(job, tag, 10)
     assert await file("asked") == "polite\n"
-    assert (await local.status(job)).exit_code == 3
+    assert (await local.status(job, TAG)).exit_code == 3
 
 
 async def test_cancel_ends_what_does_not_listen_and_what_ran_away(backend, tag, file, monkeypatch):
@@ -182,7 +182,7 @@ async def test_forget_ends_what_a_killed_launcher_left_behind(backend, tag, file
     await local.forget(job, tag)
     while runs(pid):
         await asyncio.sleep(0.01)
-    assert (await local.status(job)).phase is Phase.ENDED
+    assert (await local.status(job, TAG)).phase is Phase.ENDED
 
 
 # --- after a restart of the hub
@@ -193,7 +193,7 @@ async def test_a_job_is_found_by_its_tag_and_taken_up(backend, tag, file):
     pid = int(await file("up"))
     later = backend()  # of the next hub
     assert await later.find(tag) == job
-    assert (await later.status(job)).phase is Phase.RUNNING
+    assert (await later.status(job, TAG)).phase is Phase.RUNNING
     os.kill(pid, signal.SIGKILL)
     assert (await asyncio.wait_for(later.ends.get(), PATIENCE))[0] == job
     while await later.find(tag):  # a child of the script outlives it for a moment
@@ -215,11 +215,11 @@ async def test_another_process_with_the_pid_is_not_the_job(backend, tag):
     try:
         started = _start_time(sleeper.pid)
         job = f"{sleeper.pid}:{int(started) - 1}"
-        assert (await local.status(job)).phase is Phase.ENDED
+        assert (await local.status(job, TAG)).phase is Phase.ENDED
         await local.cancel(job, tag, 0)
         await local.forget(job, tag)
         assert sleeper.poll() is None
-        assert (await local.status(f"{sleeper.pid}:{started}")).phase is Phase.RUNNING
+        assert (await local.status(f"{sleeper.pid}:{started}", TAG)).phase is Phase.RUNNING
     finally:
         sleeper.kill()
         sleeper.wait()
@@ -229,7 +229,7 @@ async def test_a_job_that_ended_before_it_could_be_looked_at_has_ended(backend, 
     dead = subprocess.Popen(["true"])
     dead.wait()
     for job in (f"{dead.pid}:", f"{os.getpid()}:"):
-        assert (await backend().status(job)).phase is Phase.ENDED
+        assert (await backend().status(job, TAG)).phase is Phase.ENDED
 
 
 def test_a_name_with_blanks_and_parentheses_does_not_hide_the_start_time(tmp_path):

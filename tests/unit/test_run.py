@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import time
+from datetime import datetime
 
 import pytest
 
-from hepspawner.backends.base import Tag
+from hepspawner.backends.base import JobStatus, Phase, Tag
 from hepspawner.hub.run import ClaimError, Failure, Run, clean_log, explain
 
 FIRST, SECOND = "a" * 32, "b" * 32
@@ -103,8 +105,8 @@ def test_only_the_first_word_on_the_end_counts(run):
     assert (ends, run.ended.message, run.exit_code) == (["first"], "first", 3)
 
 
-def stages(run, queue=""):
-    return [(stage.title, stage.state, stage.detail) for stage in run.stages(queue)]
+def stages(run):
+    return [(stage.title, stage.state, stage.detail) for stage in run.stages()]
 
 
 def test_the_stages(run):
@@ -117,12 +119,21 @@ def test_the_stages(run):
     assert stages(run) == [(submitted, "now", ""), (node, "next", ""), (image, "next", ""), (lab, "next", "")]
     run.job = "17"
     run.mark("submitted")
-    assert stages(run, "the queue is long") == [
+    since = datetime.fromtimestamp(run.times["submitted"]).strftime("%H:%M")
+    run.wait(JobStatus(Phase.QUEUED, "the queue is long", expected=time.time() - 60))
+    assert stages(run) == [
         (submitted, "done", "job 17"),
-        (node, "now", "the queue is long"),
+        (node, "now", f"the queue is long; waiting since {since}"),
         (image, "next", ""),
         (lab, "next", ""),
     ]
+    soon = time.time() + 1
+    run.wait(JobStatus(Phase.QUEUED, "the queue is long", advice="Be patient.", expected=soon + 14 * 86400))
+    later = datetime.fromtimestamp(soon + 14 * 86400).strftime("%a %H:%M")
+    text = f"the queue is long; waiting since {since}; expected to start about {later}; Be patient."
+    assert stages(run)[1] == (node, "now", text)
+    run.wait(JobStatus(Phase.RUNNING, host="c1"))
+    assert stages(run)[1] == (node, "now", "node c1 prepares the job")
     run.claim(FIRST)
     run.notes = ["left out: /data", "another"]
     assert stages(run)[1:3] == [(node, "done", ""), (image, "now", "left out: /data; another")]

@@ -181,7 +181,7 @@ def test_a_message_is_one_line_whatever_the_file_holds(problem):
         ("backends: {here: {type: local}}\n", "site.yaml:1: images: is missing"),
         ("images: [{name: a, path: /x}]\n", "site.yaml:1: backends: is missing"),
         (GOOD.replace("path", "pth"), "site.yaml:1: images[0].pth: is no key here; did you mean path?"),
-        (GOOD.replace("type", "typ"), "must say which type of backend this is; there are: local"),
+        (GOOD.replace("type", "typ"), "must say which type of backend this is; there are: local, slurm"),
         (GOOD.replace("local}", "local, cpu: {max: 1}}"), "backends.here.cpu: is no key here; did you mean cpus?"),
         (
             GOOD.replace("local}", "local, cpus: {maximum: 2, max: 1}}"),
@@ -371,7 +371,7 @@ def test_a_broken_plugin_is_told_and_hurts_nobody_else(problem, monkeypatch, err
     assert (
         problem(GOOD.replace("local", "mine")) == f"site.yaml:2: backends.here.type: 'mine': cannot be loaded: {error}"
     )
-    assert problem(GOOD.replace("local", "mien")).endswith("there are: local, mine; did you mean mine?")
+    assert problem(GOOD.replace("local", "mien")).endswith("; did you mean mine?")
 
 
 real = backends.backend_types()

@@ -1,0 +1,217 @@
+"""Slurm, driven by its commands: one squeue per interval for all of a hub's jobs, one sbatch for each start."""
+
+import asyncio
+import pwd
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ...choice import Field, Who
+from ...session import describe
+from ...session import log_path as server_log
+from ...templates import Templates
+from ..accounts import Account
+from ..base import Availability, BackendError, JobStatus, Log, Phase, Tag
+from ..batch import BatchBackend, Listed
+from ..command import CommandError
+from . import answers, cluster
+from .config import SlurmConfig
+from .errors import refusal
+from .script import job_name, log_path, script, warning
+
+if TYPE_CHECKING:
+    from ...session import Session
+
+_FACTS_INTERVAL = 600.0
+_FREE_INTERVAL = 60.0
+_GONE = "Invalid job id specified"
+
+
+class SlurmBackend(BatchBackend):
+    """A Slurm cluster."""
+
+    Config = SlurmConfig
+    config: SlurmConfig
+    inherit = ("SLURM_JOB_ID", "SLURM_JOB_PARTITION", "SLURM_CLUSTER_NAME", "SLURM_CONF")
+
+    def __init__(self, name: str, config: SlurmConfig, log: Log, templates: Templates | None = None):
+        super().__init__(name, config, log, templates)
+        self._facts: dict[str, cluster.PartitionFacts] = {}
+        self._associations: dict[str, tuple[list[str], list[str]]] = {}
+        self._nodes: list[answers.Node] = []
+        self._waiting: list[tuple[str, str]] = []
+        self._free_at, self._free_problem = 0.0, ""
+        self._free_wanted = asyncio.Event()
+        self._accounting: bool | None = None
+
+    # --- what users may choose
+
+    def fields(self, who: Who) -> list[Field]:
+        self._free_wanted.set()
+        known = self._associations.get(who.name, ([], []))
+        accounts = cluster.names_for(self.config.accounts, who, known[0])
+        qos = cluster.names_for(self.config.qos, who, known[1])
+        return cluster.fields(self.config, self._facts, who, accounts, qos)
+
+    def availability(self, who: Who) -> Availability | None:
+        self._free_wanted.set()
+        if not self._free_at:
+            return None
+        mine = cluster.partitions_of(self.config, self._facts, who)
+        return Availability(
+            self._free_at, cluster.rooms(self.config, self._nodes, self._waiting, mine), self._free_problem
+        )
+
+    def warning(self, runtime: int | None) -> int | None:
+        return warning(runtime)
+
+    def open(self) -> None:
+        super().open()
+        self._spawn(self._again("partitions", self._learn, _FACTS_INTERVAL))
+        self._spawn(self._again("free nodes", self._see_what_is_free, _FREE_INTERVAL, self._free_wanted))
+
+    async def _again(
+        self, what: str, ask: Callable[[], Any], interval: float, wanted: asyncio.Event | None = None
+    ) -> None:
+        """Ask now and then, while somebody wants to know."""
+        problem = ""
+        while True:
+            if wanted is not None:
+                wanted.clear()
+            try:
+                await ask()
+                problem = ""
+            except BackendError as error:
+                if str(error) != problem:
+                    self.log.warning("backend %s: cannot tell its %s: %s", self.name, what, error)
+                problem = str(error)
+            if what == "free nodes":
+                self._free_problem = problem
+            await asyncio.sleep(interval if not problem else min(interval, _FREE_INTERVAL))
+            if wanted is not None:
+                await wanted.wait()
+
+    async def _learn(self) -> None:
+        records = answers.read_records(await self._ask("scontrol", "-o", "show", "partition"))
+        partitions = cluster.read_partitions(records)
+        if not partitions:
+            raise BackendError("scontrol names no partition")
+        nodes = answers.read_nodes(await self._ask("sinfo", "-N", "-O", answers.NODE_FORMAT))
+        self._facts = cluster.with_nodes(partitions, nodes)
+        if "sacctmgr" in (self.config.accounts, self.config.qos):
+            form = "format=user,account,qos,defaultqos"
+            of = [f"cluster={self.config.cluster}"] if self.config.cluster else []
+            text = await self.commands.ask("sacctmgr", "-n", "-P", "show", "assoc", *of, form)
+            self._associations = await asyncio.to_thread(cluster.read_associations, text)
+
+    async def _see_what_is_free(self) -> None:
+        nodes = await self._ask("sinfo", "-N", "-O", answers.NODE_FORMAT)
+        queue = await self._ask("squeue", "-t", "PD", "-O", "Partition:|,tres-per-node:|")
+        # Both may be long on a large cluster.
+        self._nodes = await asyncio.to_thread(answers.read_nodes, nodes)
+        self._waiting = await asyncio.to_thread(lambda: [(p, gres) for p, gres in answers.rows(queue, 2)])
+        self._free_at = time.time()
+
+    async def _ask(self, name: str, *arguments: str) -> str:
+        where = ["-M", self.config.cluster] if self.config.cluster else []
+        return await self.commands.ask(name, *where, *arguments, SLURM_TIME_FORMAT="%s")
+
+    # --- jobs
+
+    def preview(self, session: "Session") -> str:
+        user = session.environment.get("JUPYTERHUB_USER") or session.environment.get("APPTAINERENV_JUPYTERHUB_USER", "")
+        tag = Tag("(hub)", user, "", "(session)")
+        account = Account(user or "USER", 0, f"/home/{user or 'USER'}", {})
+        job_input = {"ticket": "(signed by the hub)"}
+        text = script(self.config, self.templates, session, tag, account, job_input, "… hepspawner/node/launcher.py …")
+        return f"# {' '.join(self._sbatch(account))}, with this on its standard input\n{text}\n{describe(session)}"
+
+    def _sbatch(self, account: Account) -> list[str]:
+        return self.commands.argv("sbatch", *self._submission(), account=account)
+
+    def _submission(self) -> list[str]:
+        # The same for every start, so that a sudoers line can pin it.
+        return ["--parsable", "--export=NONE", *(["-M", self.config.cluster] if self.config.cluster else [])]
+
+    async def _submit(self, session: "Session", tag: Tag, job_input: dict[str, Any], account: Account) -> str:
+        try:
+            text = script(self.config, self.templates, session, tag, account, job_input)
+        except ValueError as error:
+            raise BackendError(str(error)) from None
+        result = await self.commands.run("sbatch", *self._submission(), account=account, stdin=text)
+        if not result.code:
+            try:
+                return answers.read_submission(result.out)
+            except BackendError as error:
+                raise CommandError(str(error), unclear=True) from None
+        meant = refusal(result.text)
+        if meant is None:
+            raise CommandError(f"sbatch says: {result.text}", result.text, unclear=True)
+        about = f"{meant.field}: " if meant.field else ""
+        raise CommandError(f"{about}{meant.text} (Slurm says: {result.text})", result.text)
+
+    async def _list(self) -> dict[str, Listed]:
+        # Jobs that ended are in it, too, until Slurm forgets them (MinJobAge): how they ended needs no other question.
+        return answers.read_jobs(
+            await self._ask("squeue", "--states=all", f"--name={job_name(self.hub)}", "-O", answers.FORMAT),
+            self.trusted,
+        )
+
+    async def _explain(self, ended: Mapping[str, Listed | None]) -> dict[str, JobStatus]:
+        wanted = [job for job, one in ended.items() if one is None or _cancelled(one.status)]
+        if not wanted or self._accounting is False:
+            return {}
+        try:
+            return await self._from_accounting(wanted)
+        except CommandError as error:
+            if "storage is disabled" in error.text:
+                self._accounting = False  # there is no accounting: what squeue says must do
+                return {}
+            if all(ended.values()):
+                return {}  # only who cancelled them is not known
+            raise
+
+    async def _from_accounting(self, jobs: list[str]) -> dict[str, JobStatus]:
+        where = ["-M", self.config.cluster] if self.config.cluster else []
+        form = ["-n", "-P", "-X", "-o", answers.SACCT_FORMAT]
+        text = await self.commands.ask("sacct", *where, *form, "-j", ",".join(jobs))
+        self._accounting = True
+        return await asyncio.to_thread(answers.read_accounting, text, job_name(self.hub), _name_of)
+
+    async def _remove(self, jobs: list[tuple[str, str]]) -> None:
+        where = ["-M", self.config.cluster] if self.config.cluster else []
+        if self.config.run_as != "sudo":
+            await self._scancel([*where, *(job for job, _ in jobs)])
+            return
+        # The hub's account may end no jobs but its own: each user's go in one command.
+        by_user: dict[str, list[str]] = {}
+        for job, user in jobs:
+            by_user.setdefault(user, []).append(job)
+        for user, mine in by_user.items():
+            await self._scancel([*where, *mine], await self.account(user))
+
+    async def _scancel(self, arguments: list[str], account: Account | None = None) -> None:
+        # The name: after a crash of Slurm an id may be another job's.
+        result = await self.commands.run("scancel", f"--name={job_name(self.hub)}", *arguments, account=account)
+        if result.code and not all(_GONE in line for line in result.err.splitlines()):
+            raise CommandError(f"scancel says: {result.text}", result.text, unclear=True)
+
+    async def last_words(self, job: str, tag: Tag) -> list[str]:
+        try:
+            account = await self.account(tag.user)
+        except BackendError:
+            return []
+        lines = await self.tail(server_log(tag.server).replace("~", account.home, 1), account)
+        own = log_path(self.config, account, job)
+        return lines + (await self.tail(own, account) if own else [])
+
+
+def _cancelled(status: JobStatus) -> bool:
+    return status.phase is Phase.ENDED and "CANCELLED" in status.reason
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"the account {uid}"

@@ -1,0 +1,189 @@
+"""What Slurm tells of its partitions and nodes: limits for the form, and what is free. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from ...choice import Field, Who, base_fields
+from ...site.model import NAME, Count, Sizes, Times
+from ..base import Amount, Room
+from .answers import Node, count_of
+from .config import Partition, SlurmConfig, SlurmGpu
+from .script import gres
+
+_MEBIBYTE = 1024**2
+_DEFAULT_RUNTIME = 8 * 3600
+
+
+@dataclass(frozen=True)
+class PartitionFacts:
+    """A partition as Slurm has it. Times in seconds, memory in bytes, None where there is no limit."""
+
+    name: str
+    default: bool = False
+    default_time: int | None = None
+    max_time: int | None = None
+    memory_per_core: int | None = None
+    cores: int = 0
+    """Of its largest node."""
+    memory: int = 0
+    gres: Mapping[str, int] = field(default_factory=dict)
+    """The most of each that a node has."""
+
+
+def read_partitions(records: Iterable[Mapping[str, str]]) -> list[PartitionFacts]:
+    """Partitions from the records of ``scontrol -o show partition``, the default one first, without hidden ones."""
+    found = []
+    for record in records:
+        name = record.get("PartitionName", "")
+        if not NAME.fullmatch(name) or record.get("Hidden") == "YES" or record.get("RootOnly") == "YES":
+            continue
+        per_core = record.get("DefMemPerCPU", "")
+        found.append(
+            PartitionFacts(
+                name,
+                record.get("Default") == "YES",
+                read_time(record.get("DefaultTime", "")),
+                read_time(record.get("MaxTime", "")),
+                int(per_core) * _MEBIBYTE if per_core.isdigit() and int(per_core) else None,
+            )
+        )
+    return sorted(found, key=lambda one: not one.default)
+
+
+def read_time(text: str) -> int | None:
+    """Seconds of ``1-00:00:00``; None for UNLIMITED, NONE and whatever else."""
+    days, dash, clock = text.rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in parts) or (dash and not days.isdigit()) or len(parts) != 3:
+        return None
+    hours, minutes, seconds = map(int, parts)
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def with_nodes(partitions: Iterable[PartitionFacts], nodes: Iterable[Node]) -> dict[str, PartitionFacts]:
+    """Partitions by name, with what their largest nodes have."""
+    facts = {one.name: one for one in partitions}
+    for node in nodes:
+        old = facts.get(node.partition)
+        if old is not None:
+            most = {name: max(count, old.gres.get(name, 0)) for name, count in node.gres.items()}
+            cores, memory = max(old.cores, node.cores), max(old.memory, node.memory * _MEBIBYTE)
+            facts[old.name] = replace(old, cores=cores, memory=memory, gres={**old.gres, **most})
+    return facts
+
+
+def partitions_of(config: SlurmConfig, facts: Mapping[str, PartitionFacts], who: Who) -> dict[str, Partition]:
+    """The partitions that a user may choose from, with their limits: as the site says, else the backend, else Slurm."""
+    said = config.partitions if config.partitions is not None else {name: Partition() for name in facts}
+    allowed = {name: one for name, one in said.items() if who.may(one.groups)}
+    return {name: _limits(config, one, facts.get(name)) for name, one in allowed.items()}
+
+
+def _limits(config: SlurmConfig, said: Partition, known: PartitionFacts | None) -> Partition:
+    cpus, memory, runtime = said.cpus or config.cpus, said.memory or config.memory, said.runtime or config.runtime
+    if known and not cpus and known.cores:
+        cpus = Count.model_construct(default=1, max=known.cores)
+    if known and not memory and known.memory:
+        share = known.memory_per_core or known.memory // max(known.cores, 1)
+        default = max(128 * _MEBIBYTE, share // _MEBIBYTE * _MEBIBYTE)
+        memory = Sizes.model_construct(default=min(default, known.memory), max=known.memory)
+    if known and not runtime and known.max_time:
+        runtime = Times.model_construct(
+            default=min(known.default_time or _DEFAULT_RUNTIME, known.max_time), max=known.max_time
+        )
+    return said.model_copy(update={"cpus": cpus, "memory": memory, "runtime": runtime})
+
+
+def kinds_of(config: SlurmConfig, name: str, said: Partition, known: PartitionFacts | None) -> dict[str, SlurmGpu]:
+    """The kinds of GPU that a partition has, each with the most that may be asked for."""
+    kinds = {}
+    for kind, gpu in config.gpus.items():
+        if gpu.partition not in (None, name) or (said.gpus is not None and kind not in said.gpus):
+            continue
+        most = said.gpus[kind] if said.gpus is not None else gpu.max
+        if said.gpus is None and known is not None and known.cores:
+            most = min(most, count_of(known.gres, (gres(config, kind, 1) or "").rpartition(":")[0]))
+        if most:
+            kinds[kind] = gpu.model_copy(update={"max": most})
+    return kinds
+
+
+def fields(
+    config: SlurmConfig, facts: Mapping[str, PartitionFacts], who: Who, accounts: list[str], qos: list[str]
+) -> list[Field]:
+    """All that a user can choose: the ranges follow the partition."""
+    partitions = partitions_of(config, facts, who)
+    own = [
+        Field(name, label, "select", values[0], values=tuple((one, one) for one in values))
+        for name, label, values in (("account", "Account", accounts), ("qos", "Quality of service", qos))
+        if values
+    ]
+    if not partitions:
+        return base_fields(config) + own
+    choices = tuple((name, one.title or name) for name, one in partitions.items())
+    cases: dict[str, dict[str, Field]] = {}
+    for name, one in partitions.items():
+        kinds = kinds_of(config, name, one, facts.get(name))
+        limits = config.model_copy(
+            update={"cpus": one.cpus, "memory": one.memory, "runtime": one.runtime, "gpus": kinds}
+        )
+        cases[name] = {each.name: each for each in base_fields(limits)}
+    return [
+        Field("partition", "Partition", "select", choices[0][0], values=choices),
+        *Field.joined("partition", cases),
+        *own,
+    ]
+
+
+def names_for(said: object, who: Who, known: list[str]) -> list[str]:
+    """Accounts or qualities of service for a user: the site's list, that of his groups, or what Slurm told."""
+    if said == "sacctmgr":
+        return known
+    if isinstance(said, dict):
+        mine = [names for group, names in said.items() if group == "*" or group in who.groups]
+        return list(dict.fromkeys(name for names in mine for name in names))
+    return list(said) if isinstance(said, list) else []
+
+
+def read_associations(text: str) -> dict[str, tuple[list[str], list[str]]]:
+    """Accounts and qualities of service by user, from ``sacctmgr -n -P show assoc
+    format=user,account,qos,defaultqos,…``, the user's own defaults first."""
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    for line in text.splitlines():
+        user, account, qos, first, *_ = [*line.split("|"), "", "", ""]
+        if user:
+            accounts, qualities = found.setdefault(user, ([], []))
+            accounts += [account] if NAME.fullmatch(account) and account not in accounts else []
+            listed = [first, *qos.split(",")]
+            qualities += [one for one in dict.fromkeys(listed) if NAME.fullmatch(one) and one not in qualities]
+    return found
+
+
+def rooms(
+    config: SlurmConfig, nodes: Iterable[Node], waiting: Iterable[tuple[str, str]], partitions: Mapping[str, Partition]
+) -> list[Room]:
+    """What is free in each of some partitions. `waiting`: partition and GRES of each job that waits."""
+    queue: dict[str, list[str]] = {}
+    for names, wanted in waiting:
+        for name in names.split(","):  # a job may wait for several
+            queue.setdefault(name, []).append(wanted)
+    found = []
+    by_partition: dict[str, list[Node]] = {}
+    for node in nodes:
+        by_partition.setdefault(node.partition, []).append(node)
+    for name, one in partitions.items():
+        mine = by_partition.get(name, [])
+        usable = [node for node in mine if node.usable]
+        cores = Amount(sum(node.cores_free for node in usable), sum(node.cores for node in mine))
+        gpus, gpus_waiting = {}, {}
+        for kind in config.gpus:
+            word = (gres(config, kind, 1) or "").rpartition(":")[0]
+            total = sum(count_of(node.gres, word) for node in mine)
+            free = sum(count_of(node.gres, word) - count_of(node.gres_used, word) for node in usable)
+            if total and config.gpus[kind].partition in (None, name):
+                gpus[kind] = Amount(max(free, 0), total)
+                gpus_waiting[kind] = sum(word in wanted.replace("/", ":") for wanted in queue.get(name, ()))
+        up = any(node.partition_up for node in mine)
+        waits = len(queue.get(name, ()))
+        found.append(Room(name, one.title or name, up, cores, gpus, waits, gpus_waiting))
+    return found
