@@ -6,7 +6,15 @@ import pwd
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.slurm import Slurm, find
+
+Check = list[str] | Callable[[], str | None] | None
 
 
 def try_out(argv: list[str]) -> str | None:
@@ -25,20 +33,41 @@ def try_out(argv: list[str]) -> str | None:
     return lines[-1] if lines else f"exit status {done.returncode}"
 
 
+def try_slurm(**knobs: Any) -> str | None:
+    """None where a cluster starts to which a user may submit jobs, else why not."""
+    try:
+        with Slurm(**knobs) as cluster:
+            cluster.submit("true", "--hold")
+    except Exception as e:
+        return (str(e) or repr(e)).strip().splitlines()[0]
+    return None
+
+
 def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
     engines: dict[str, str | list[str] | None] = {}
     missing: dict[str, str] = {}
 
-    def engine(name: str, path: Path | str | None, part: str, check: list[str] | None = None) -> None:
+    def engine(name: str, path: Path | str | None, part: str, check: Check = None) -> None:
         failed = rigs / "log" / f"{part}.failed"
         reason = None
         if path is None or not Path(path).exists():
             reason = failed.read_text().strip() if failed.exists() else f"tests/rigs/setup.sh {part} has not been run"
-        elif check:
+        elif isinstance(check, list):
             reason = try_out(prefix + check)
+        elif check:
+            reason = check()
         engines[name] = None if reason is not None else str(path)
         if reason is not None:
             missing[name] = reason or "unknown"
+
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    no_users = None
+    if not (prefix and known.issuperset(users)):
+        no_users = "accounts are missing" if prefix else "only root can act as other users"
+    slurmctld, slurmdbd = find("slurmctld"), find("slurmdbd") if find("mariadbd") else None
+    # meanwhile, for it mostly waits; one that does accounting shows that the other works, too
+    pool = ThreadPoolExecutor(1)
+    accounting = pool.submit(lambda: no_users or try_slurm(DBD=1)) if slurmctld and slurmdbd else None
 
     for hub in ("hub6", "hub5"):
         python = rigs / f"venv-{hub}" / "bin" / "python"
@@ -57,12 +86,14 @@ def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     engine("chromium", chromium, "packages", [chromium or "", "--version"])
 
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    if prefix and known.issuperset(users):
-        engines["users"] = users
+    if accounting:
+        engine("slurmdbd", slurmdbd, "slurm", accounting.result)
     else:
-        engines["users"] = []
-        missing["users"] = "only root can act as other users" if not prefix else "accounts are missing"
+        engine("slurmdbd", None, "slurm")
+    engine("slurm", slurmctld, "slurm", lambda: no_users or (None if engines["slurmdbd"] else try_slurm()))
+    engines["users"] = [] if no_users else users
+    if no_users:
+        missing["users"] = no_users
 
     target = rigs / "engines.json"
     new = target.with_suffix(".new")

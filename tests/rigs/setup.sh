@@ -6,7 +6,7 @@ set -uo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 . "$HERE/../../tools/lib.sh"
 
-PARTS="packages users venv-hub6 venv-hub5 apptainer image"
+PARTS="packages users venv-hub6 venv-hub5 apptainer image slurm"
 HUB6='jupyterhub==6.1.*' HUB5='jupyterhub==5.5.*'
 APPTAINER=$RIGS/apptainer/usr/bin/apptainer IMAGE=$RIGS/images/ml-base
 USERS="alice bob"
@@ -56,6 +56,33 @@ part_image() {
   fi
 }
 
+part_slurm() {
+  [ "$(id -u)" = 0 ] || { echo "only root can run Slurm's daemons, which act as other users"; return 1; }
+  local services=() service bad=()
+  for service in munge slurmctld slurmd slurmdbd mariadb; do
+    [ -e "/lib/systemd/system/$service.service" ] || services+=("$service")
+  done
+  apt_install_stopped slurm-wlm slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins sudo || bad+=(Slurm)
+  apt_install_stopped slurmdbd slurm-wlm-mysql-plugin mariadb-server || bad+=(slurmdbd)
+  # nor do those that are new start when the machine does
+  [ ${#services[@]} = 0 ] || ! command -v systemctl >/dev/null || systemctl -q disable "${services[@]}" 2>/dev/null
+  [ ${#bad[@]} = 0 ] || { echo "cannot be installed: ${bad[*]}"; return 1; }
+}
+
+# apt_install_stopped PACKAGE…: as apt_install, but new packages start no daemons
+apt_install_stopped() {
+  local policy=/usr/sbin/policy-rc.d aside=/usr/sbin/policy-rc.d.hepspawner
+  [ "$(dpkg-query -W -f '${db:Status-Status}\n' "$@" 2>/dev/null | grep -cx installed)" != $# ] || return 0
+  (
+    # what stood there comes back, also after a run that was killed
+    trap 'rm -f "$policy"; [ ! -e "$aside" ] || mv "$aside" "$policy"' EXIT
+    [ -e "$aside" ] || ! [ -e "$policy" ] || grep -q hepspawner "$policy" || mv "$policy" "$aside"
+    printf '#!/bin/sh\n# of hepspawner, while it installs\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    apt_install "$@"
+  )
+}
+
 # run_part PART: once at a time on this machine, its output in a log
 run_part() {
   local part=$1 log=$RIGS/log/$1.log t0=$SECONDS rc
@@ -102,6 +129,7 @@ for part in "$@"; do
     all)
       run_parts packages users
       { run_part apptainer; run_part image; } & rest=$!
+      run_part slurm & rest="$rest $!"
       run_parts venv-hub6 venv-hub5
       wait $rest
       [ ! -e "$RIGS/log/venv-hub6.failed" ] || bad=1
