@@ -114,8 +114,8 @@ class Backend(ABC):
     def __init__(self, name: str, config: Any, log: Log, templates: Templates | None = None):
         self.name, self.config, self.log = name, config, log
         self.templates = templates or Templates([], log)
-        self.on_change: Callable[[str, JobStatus], None] = lambda job, status: None
-        """Called with a job's id when the backend sees it change: nobody need wait for a poll. The hub sets it."""
+        self.on_change: Callable[[str, JobStatus], None] = lambda session, status: None
+        """Called with a session when the backend sees its job change: nobody need wait for a poll. The hub sets it."""
         self.owned: Callable[[Tag], bool] = lambda tag: True
         """Whether somebody's server hangs on the job of a tag. The hub sets it."""
         self.hub = ""

@@ -52,7 +52,7 @@ class Listed:
 class _Tracked:
     """A job that somebody here wants to know of."""
 
-    tag: Tag | None
+    tag: Tag
     since: float
     status: JobStatus = _UNHEARD
     missed: int = 0
@@ -80,9 +80,9 @@ def read_tag(text: str) -> Tag | None:
     return Tag(hub=parts[1], session=parts[2], user=unquote(parts[3]), server=unquote(parts[4]))
 
 
-def as_written(tag: Tag) -> Tag | None:
+def as_written(tag: Tag) -> Tag:
     """A tag as a job carries it."""
-    return read_tag(write_tag(tag))
+    return read_tag(write_tag(tag)) or tag
 
 
 class BatchBackend(Backend):
@@ -97,6 +97,7 @@ class BatchBackend(Backend):
         self._own = own_account()
         self._tracked: dict[str, _Tracked] = {}
         self._listed: Mapping[str, Listed] = {}
+        self._looked = False
         self._unowned: dict[str, float] = {}
         self._watcher = Watcher(self._look, config.poll_interval, log, f"backend {name}")
         self._removing: Together[tuple[str, str]] = Together(self._remove)
@@ -198,10 +199,15 @@ class BatchBackend(Backend):
         return found[0].job
 
     async def status(self, job: str, tag: Tag) -> JobStatus:
-        if job not in self._tracked:
-            self._track(job, tag)
-            self._watcher.hurry(0)
-        return self._tracked[job].status
+        tracked = self._tracked.get(job)
+        if tracked is None:
+            tracked = self._track(job, tag)
+            listed = self._listed_as(job, tracked)
+            if listed is not None and listed.status.phase is not Phase.ENDED:
+                tracked.status = listed.status
+            elif self._looked:
+                self._watcher.hurry(0)
+        return tracked.status
 
     async def verdict(self, job: str) -> JobStatus | None:
         loop = asyncio.get_running_loop()
@@ -240,7 +246,10 @@ class BatchBackend(Backend):
                     self.log.warning("backend %s: job %s was ended, but its node is not in order yet", self.name, job)
                     return
             if loop.time() > deadline:
-                raise BackendError(f"it cannot be told whether job {job} ended{problem and ': '}{problem}")
+                # JupyterHub takes any end of a stop for one, and logs nothing: the watch removes the job later.
+                text = f"it cannot be told whether job {job} ended{problem and ': '}{problem}"
+                self.log.warning("backend %s: %s", self.name, text)
+                raise BackendError(text)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 3.0)
 
@@ -260,7 +269,7 @@ class BatchBackend(Backend):
 
     async def _look(self) -> None:
         began = asyncio.get_running_loop().time()
-        self._listed = await self._list()
+        self._listed, self._looked = await self._list(), True
         ended: dict[str, Listed | None] = {}
         for job, tracked in list(self._tracked.items()):
             listed = self._listed_as(job, tracked)
@@ -309,7 +318,7 @@ class BatchBackend(Backend):
     def _note(self, job: str, tracked: _Tracked, status: JobStatus) -> None:
         if status != tracked.status or status.phase is Phase.LOST:
             tracked.status = status
-            self.on_change(job, status)
+            self.on_change(tracked.tag.session, status)
 
     def _sweep(self, now: float) -> None:
         """Remove jobs of this hub that belong to nobody: of a start that was given up, or a stop that got lost."""
@@ -317,10 +326,14 @@ class BatchBackend(Backend):
         doomed = []
         for job, one in self._listed.items():
             alive = one.status.phase is not Phase.ENDED and not one.leaving
-            if one.tag is None or not alive or self._is_tracked(one) or self.owned(one.tag):
+            if one.tag is None or not alive or self._is_tracked(one):
                 continue
             since = self._unowned[job] = seen.get(job, now)
-            if now - since >= 2 * self.config.poll_interval:
+            if now - since < 2 * self.config.poll_interval:
+                continue
+            if self.owned(one.tag):
+                del self._unowned[job]
+            else:
                 self.log.warning("backend %s: job %s (%s) belongs to no server: removing it", self.name, job, one.tag)
                 doomed.append((job, one.tag.user))
         if doomed:

@@ -45,6 +45,7 @@ class LocalBackend(Backend):
         super().__init__(name, config, log, templates)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._watched: dict[str, int] = {}
+        self._sessions: dict[str, str] = {}
         self._ended: dict[str, JobStatus] = {}
         self._forking = asyncio.Lock()
 
@@ -65,6 +66,7 @@ class LocalBackend(Backend):
             child = self._launch(environment, account.process, json.dumps(job_input).encode())
         job = f"{child.pid}:{_start_time(child.pid)}"
         self._children[job] = child
+        self._sessions[job] = tag.session
         self._watch(job)
         return job
 
@@ -132,6 +134,7 @@ class LocalBackend(Backend):
             await asyncio.sleep(0.02)
 
     async def status(self, job: str, tag: Tag) -> JobStatus:
+        self._sessions[job] = tag.session
         if job in self._ended:
             return self._ended[job]
         if self._pid(job) is None:
@@ -186,11 +189,12 @@ class LocalBackend(Backend):
         else:
             reason = "the launcher ended" + (f" with exit code {code}" if code else "")
         status = self._ended[job] = JobStatus(Phase.ENDED, reason, code)
-        self.on_change(job, status)
+        self.on_change(self._sessions.get(job, ""), status)
         return status
 
     async def forget(self, job: str, tag: Tag) -> None:
         self._ended.pop(job, None)
+        self._sessions.pop(job, None)
         # What a launcher that was killed left behind.
         for pid in await asyncio.to_thread(marked, tag.session):
             _signal(pid, signal.SIGKILL)

@@ -24,14 +24,14 @@ class Fact:
 
     kind: str
     """``sandbox``, ``sif``, ``prefix`` (a directory with bin/ that is no system), or why it is none of them:
-    ``missing``, ``unreadable``, ``not an image``, ``no answer``."""
+    ``missing``, ``unreadable``, ``not an image``, ``no answer``; ``on the node``: the hub does not look."""
     real: str = ""
     """The path with its links resolved."""
 
     @property
     def ok(self) -> bool:
         """False where a start must fail. That nothing answered is not known to be bad."""
-        return self.kind in ("sandbox", "sif", "prefix", "no answer")
+        return self.kind in ("sandbox", "sif", "prefix", "no answer", "on the node")
 
     @property
     def text(self) -> str:

@@ -174,7 +174,9 @@ class Reading:
                 if here is not None:
                     self._read(here, values, f"{on}, {label}")
                     self.fields.append(here)
-                elif self.options.get(one.name) not in (None, 0, "0"):
+                elif self.options.get(one.name) not in (None, 0, "0") and (
+                    one.name != "gpus" or "gpu" not in self.errors
+                ):
                     self.errors[one.name] = f"there is none in {label}; choose one of: {some(one.cases)}"
         return values
 
@@ -192,22 +194,24 @@ class Reading:
             self.errors[one.name] = str(error)
 
     def _fitting(self, leader: Field, followers: list[Field]) -> str:
-        """Nothing was said of a field that others depend on: the first value that goes with what else was asked for."""
+        """Nothing was said of a field that others depend on: the first value that best goes with what was asked for."""
         values = [leader.default, *(value for value, _ in leader.values if value != leader.default)]
-        return next((value for value in values if self._fits(str(value), followers)), leader.default)
+        return min(values, key=lambda value: self._misfits(str(value), followers))
 
-    def _fits(self, value: str, followers: list[Field]) -> bool:
+    def _misfits(self, value: str, followers: list[Field]) -> int:
+        """How much of what was asked for does not go with a value of the field that others depend on."""
         here = {one.name: one.cases[value] for one in followers if value in one.cases}
-        given = {one.name: self.options[one.name] for one in followers if self.options.get(one.name) is not None}
-        if given.get("gpus") in (0, "0"):
-            del given["gpus"]
-        if self._wants_gpu and "gpu" not in here:
-            return False
-        try:
-            read = {name: here[name].read(what) for name, what in given.items()}
-        except (KeyError, ValueError):
-            return False
-        return "gpu" not in read or read.get("gpus", 0) <= here["gpu"].most[read["gpu"]]
+        read, misfits = {}, int(self._wants_gpu and "gpu" not in here)
+        for name in [one.name for one in followers]:
+            given = self.options.get(name)
+            if given is None or (name == "gpus" and given in (0, "0")):
+                continue
+            try:
+                read[name] = here[name].read(given)
+            except (KeyError, ValueError):
+                misfits += 1
+        too_many = "gpu" in read and read.get("gpus", 0) > here["gpu"].most[read["gpu"]]
+        return misfits + too_many
 
     _wants_gpu = False
 

@@ -242,7 +242,7 @@ class ImagesHandler(UserHandler):
         self.write(json.dumps(known[0] if name is not None else {"images": known}))
 
     def _model(self, offer: Any, image: Any) -> dict[str, Any]:
-        fact = self.runtime.state(image)
+        fact = self.runtime.state(image, offer.backends_of(image).values())
         return {
             "name": image.name,
             "title": image.label,

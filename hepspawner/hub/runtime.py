@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from ..backends.base import Backend, BackendError, Log, Tag
 from ..catalog.probe import Fact, look
 from ..choice import Choice, Offer, Who
 from ..site.live import LiveSite
-from ..site.model import Image, Site
+from ..site.model import BackendConfig, Image, Site
 from ..templates import Templates
 from .run import Failure, Run
 from .tickets import Tickets
@@ -107,7 +107,7 @@ class Runtime:
                 continue
             backend = backend_class(config.type)(name, config, self.log, self.templates)
             backend.hub, backend.owned = self.hub_id, self.owned
-            backend.on_change = partial(self.watch.changed, name)
+            backend.on_change = self.watch.changed
             backend.open()
             self.backends[name] = backend
             if old is not None:
@@ -149,8 +149,10 @@ class Runtime:
             except asyncio.TimeoutError:
                 pass
 
-    def state(self, image: Image) -> Fact:
-        """What is known of an image: of its places the first that is good, else the first."""
+    def state(self, image: Image, backends: Iterable[BackendConfig]) -> Fact:
+        """What is known of an image on some backends: of its places the first that is good, else the first."""
+        if any(config.probe == "node" for config in backends):
+            return Fact("on the node")
         facts = [self.facts.get(path, Fact("no answer")) for path in image.places]
         return next((fact for fact in facts if fact.ok), facts[0]) if facts else Fact("no answer")
 
@@ -163,6 +165,8 @@ class Runtime:
         if choice.custom_image:
             return await self._locate_custom(choice, offer)
         image = offer.images[str(choice.image)]
+        if self.backend(choice.backend).config.probe == "node":
+            return next(iter(image.places), None), ""
         for path in image.places:
             if self.facts.get(path, Fact("missing")).kind in ("sandbox", "sif", "prefix"):
                 return path, ""
@@ -177,6 +181,8 @@ class Runtime:
     async def _locate_custom(self, choice: Choice, offer: Offer) -> tuple[str, str]:
         path = str(choice.custom_image)
         backend = self.backend(choice.backend)
+        if backend.config.probe == "node":
+            return path, ""
         roots = [root for root, _ in offer.custom_roots if root]
         facts = await look([path, *roots], _START_DEADLINE, await backend.look_as(offer.who.name))
         fact = facts[path]

@@ -23,11 +23,12 @@ class Watch:
     def __init__(self, runtime: "Runtime"):
         self._runtime = runtime
 
-    def changed(self, backend: str, job: str, status: JobStatus) -> None:
-        """A backend's `on_change`."""
-        for run in list(self._runtime.runs.values()):
-            if run.backend == backend and run.job == job and not run.ended:
-                self._runtime.spawn(self.conclude(run, status))
+    def changed(self, session: str, status: JobStatus) -> None:
+        """The `on_change` of all backends."""
+        run = self._runtime.runs.get(session)
+        runs_well = run is not None and status.phase is Phase.RUNNING and "claimed" in run.times
+        if run is not None and not run.ended and not runs_well:
+            self._runtime.spawn(self.conclude(run, status))
 
     async def conclude(self, run: Run, status: JobStatus) -> None:
         """Draw the conclusions from what a backend says of a run's job."""

@@ -243,6 +243,8 @@ class BackendConfig(Model):
     """Where the launcher makes the session's scratch directory on the node; absent: $TMPDIR or /tmp."""
     python: Path | None = None
     """The Python (3.6 or newer) that runs the launcher on the node."""
+    probe: Literal["hub", "node"] = "hub"
+    """Who looks whether an image is there: the hub, where it sees what the nodes see, or only the node, at the start."""
     apptainer: Line = "apptainer"
     """Name or path of Apptainer on the node."""
     hub_url: Line | None = None

@@ -133,7 +133,7 @@ async def test_the_end_of_a_job_is_told_at_once(backend, tag, body, code, reason
     local = backend(body)
     job = await submit(local, tag)
     ended, status = await asyncio.wait_for(local.ends.get(), PATIENCE)
-    assert (ended, status.phase, status.exit_code, status.reason) == (job, Phase.ENDED, code, reason)
+    assert (ended, status.phase, status.exit_code, status.reason) == (TAG.session, Phase.ENDED, code, reason)
     assert await local.status(job, TAG) == status
     assert local.ends.empty(), "told once"
 
@@ -195,7 +195,7 @@ async def test_a_job_is_found_by_its_tag_and_taken_up(backend, tag, file):
     assert await later.find(tag) == job
     assert (await later.status(job, TAG)).phase is Phase.RUNNING
     os.kill(pid, signal.SIGKILL)
-    assert (await asyncio.wait_for(later.ends.get(), PATIENCE))[0] == job
+    assert (await asyncio.wait_for(later.ends.get(), PATIENCE))[0] == TAG.session
     while await later.find(tag):  # a child of the script outlives it for a moment
         await asyncio.sleep(0.01)
 

@@ -10,6 +10,7 @@ from ..base import BackendError, JobStatus, Phase, Tag
 from ..batch import Listed, read_tag
 from .words import end_of, reason_for_waiting
 
+_HEADER = "JOBID|STATE|EXEC_HOST|START_TIME|RESTART_COUNT|EXIT_CODE|USER|REASON|COMMENT"
 _FIELDS = ("JobID", "State", "BatchHost", "StartTime", "RestartCnt", "exit_code", "UserName", "Reason", "Comment")
 FORMAT = ",".join(f"{name}:|" for name in _FIELDS)
 """For ``squeue -O``: each field as long as it is, and a bar behind it. The comment, which users may change, is last."""
@@ -33,25 +34,26 @@ _ENDED = {
 }
 
 
-def rows(text: str, columns: int) -> list[list[str]]:
-    """The lines of a table with a bar behind each field, without its header. Raises BackendError for anything else.
+def rows(text: str, header: str) -> list[list[str]]:
+    """The lines below the header of a table with a bar behind each field. Raises BackendError for anything else.
 
-    The header proves that the command came so far; the last field may hold bars.
+    The header proves that the command came so far; only the last field may hold bars.
     """
+    columns = header.count("|") + 1
     lines = [line for line in text.splitlines() if not line.startswith("CLUSTER: ")]
     table = [line.split("|", columns - 1) for line in lines]
     if not table or any(len(one) != columns or not one[-1].endswith("|") for one in table):
         strange = next((line for line, one in zip(lines, table, strict=True) if len(one) != columns), "")
         raise BackendError(f"an answer that cannot be understood: {strange[:100] or 'nothing at all'!r}")
+    if "|".join(table[0]) != header + "|":
+        raise BackendError(f"an answer without its header: {lines[0][:100]!r}")
     return [[*one[:-1], one[-1][:-1]] for one in table[1:]]
 
 
 def read_jobs(text: str, trusted: Callable[[str, Tag | None], Tag | None]) -> dict[str, Listed]:
     """The jobs of squeue's answer. Raises BackendError where it is not whole, or a job is in no known state."""
-    if not text.replace("CLUSTER: ", "").lstrip().partition("\n")[0].endswith("COMMENT|"):
-        raise BackendError(f"an answer without its header: {text[:100]!r}")
     jobs = {}
-    for job, state, host, start, restarts, code, user, reason, comment in rows(text, len(_FIELDS)):
+    for job, state, host, start, restarts, code, user, reason, comment in rows(text, _HEADER):
         if not job.isdigit():
             raise BackendError(f"an answer that cannot be understood: job {job[:50]!r}")
         status = _status(state, host, start, restarts, code, reason)
@@ -98,11 +100,6 @@ def read_accounting(text: str, name: str, name_of: Callable[[int], str]) -> dict
     return ends
 
 
-def read_records(text: str) -> list[dict[str, str]]:
-    """The records of ``scontrol -o show …``: a line each, of ``Name=value`` between blanks."""
-    return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in text.splitlines() if line]
-
-
 def read_submission(text: str) -> str:
     """The job id of ``sbatch --parsable``: ``123`` or ``123;cluster``. Raises BackendError."""
     job = text.strip().splitlines()[-1].partition(";")[0] if text.strip() else ""
@@ -113,39 +110,64 @@ def read_submission(text: str) -> str:
 
 @dataclass(frozen=True)
 class Node:
-    """A node in one of its partitions, as sinfo shows it. Memory in MiB."""
+    """A node in one of its partitions, as sinfo shows it. Memory in MiB, times in seconds, None where there is none."""
 
     partition: str
-    name: str
+    default: bool
+    """Whether the partition is Slurm's default one."""
     usable: bool
     cores_free: int
     cores: int
     memory: int
     gres: Mapping[str, int]
     gres_used: Mapping[str, int]
+    max_time: int | None
+    default_time: int | None
     partition_up: bool
 
 
-_NODE_FIELDS = ("PartitionName", "NodeList", "StateLong", "CPUsState", "Memory", "Gres", "GresUsed", "Available")
-NODE_FORMAT = ",".join(f"{name}:|" for name in _NODE_FIELDS)
+_NODE_HEADER = "PARTITION|STATE|CPUS(A/I/O/T)|MEMORY|GRES|GRES_USED|TIMELIMIT|DEFAULTTIME|AVAIL"
+_NODE_FIELDS = "Partition StateLong CPUsState Memory Gres GresUsed Time DefaultTime Available"
+NODE_FORMAT = ",".join(f"{name}:|" for name in _NODE_FIELDS.split())
+QUEUE_HEADER, QUEUE_FORMAT = "PARTITION|TRES_PER_NODE", "Partition:|,tres-per-node:|"
 _USABLE = ("idle", "mixed", "allocated", "completing", "planned")
 
 
 def read_nodes(text: str) -> list[Node]:
     """The nodes of ``sinfo -N``, each once in each of its partitions. Raises BackendError."""
     nodes = []
-    for partition, name, state, cpus, memory, gres, used, up in rows(text, len(_NODE_FIELDS)):
+    for partition, state, cpus, memory, gres, used, most, default, up in rows(text, _NODE_HEADER):
         counts = cpus.split("/")
-        # A star says that it does not answer, ~ # % and so on that it is being powered up or down.
-        usable = state.rstrip("~#$@^!%").split("+")[0] in _USABLE and "+drain" not in state
+        # A star says that it does not answer, the other signs that it is being powered, or kept for a job to come.
+        usable = state.rstrip("~#$@^!%-").split("+")[0] in _USABLE and "+drain" not in state
         if len(counts) != 4 or not all(count.isdigit() for count in counts):
             raise BackendError(f"an answer that cannot be understood: {cpus[:50]!r} cores")
-        free, total = int(counts[1]), int(counts[3])
-        megabytes = int(memory) if memory.isdigit() else 0
         nodes.append(
-            Node(partition, name, usable, free if usable else 0, total, megabytes, _gres(gres), _gres(used), up == "up")
+            Node(
+                partition=partition.rstrip("*"),
+                default=partition.endswith("*"),
+                usable=usable,
+                cores_free=int(counts[1]) if usable else 0,
+                cores=int(counts[3]),
+                memory=int(memory) if memory.isdigit() else 0,
+                gres=_gres(gres),
+                gres_used=_gres(used),
+                max_time=read_time(most),
+                default_time=read_time(default),
+                partition_up=up == "up",
+            )
         )
     return nodes
+
+
+def read_time(text: str) -> int | None:
+    """Seconds of ``1-00:00:00``, ``1:00:00`` or ``30:00``; None for ``infinite``, ``n/a`` and whatever else."""
+    days, dash, clock = text.rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in parts) or (dash and not days.isdigit()) or not 2 <= len(parts) <= 3:
+        return None
+    hours, minutes, seconds = [0, *map(int, parts)][-3:]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _gres(text: str) -> dict[str, int]:

@@ -3,7 +3,7 @@
 import asyncio
 import pwd
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...choice import Field, Who
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _FACTS_INTERVAL = 600.0
 _FREE_INTERVAL = 60.0
+_FIRST_INTERVAL = 5.0
 _GONE = "Invalid job id specified"
 
 
@@ -39,7 +40,7 @@ class SlurmBackend(BatchBackend):
         self._facts: dict[str, cluster.PartitionFacts] = {}
         self._associations: dict[str, tuple[list[str], list[str]]] = {}
         self._nodes: list[answers.Node] = []
-        self._waiting: list[tuple[str, str]] = []
+        self._waiting: list[list[str]] | None = None
         self._free_at, self._free_problem = 0.0, ""
         self._free_wanted = asyncio.Event()
         self._accounting: bool | None = None
@@ -67,49 +68,39 @@ class SlurmBackend(BatchBackend):
 
     def open(self) -> None:
         super().open()
-        self._spawn(self._again("partitions", self._learn, _FACTS_INTERVAL))
-        self._spawn(self._again("free nodes", self._see_what_is_free, _FREE_INTERVAL, self._free_wanted))
+        self._spawn(self._follow())
 
-    async def _again(
-        self, what: str, ask: Callable[[], Any], interval: float, wanted: asyncio.Event | None = None
-    ) -> None:
-        """Ask now and then, while somebody wants to know."""
-        problem = ""
+    async def _follow(self) -> None:
+        """Ask what there is and what is free: often while somebody wants to know, else now and then."""
         while True:
-            if wanted is not None:
-                wanted.clear()
+            wanted = self._free_wanted.is_set()
+            self._free_wanted.clear()
             try:
-                await ask()
+                await self._see_nodes(wanted)
                 problem = ""
             except BackendError as error:
-                if str(error) != problem:
-                    self.log.warning("backend %s: cannot tell its %s: %s", self.name, what, error)
                 problem = str(error)
-            if what == "free nodes":
-                self._free_problem = problem
-            await asyncio.sleep(interval if not problem else min(interval, _FREE_INTERVAL))
-            if wanted is not None:
-                await wanted.wait()
+                if problem != self._free_problem:
+                    self.log.warning("backend %s: cannot tell what is free: %s", self.name, problem)
+            self._free_problem = problem
+            await asyncio.sleep(_FREE_INTERVAL if wanted or problem else _FIRST_INTERVAL)
+            try:
+                await asyncio.wait_for(self._free_wanted.wait(), _FACTS_INTERVAL)
+            except asyncio.TimeoutError:
+                pass
 
-    async def _learn(self) -> None:
-        records = answers.read_records(await self._ask("scontrol", "-o", "show", "partition"))
-        partitions = cluster.read_partitions(records)
-        if not partitions:
-            raise BackendError("scontrol names no partition")
-        nodes = answers.read_nodes(await self._ask("sinfo", "-N", "-O", answers.NODE_FORMAT))
-        self._facts = cluster.with_nodes(partitions, nodes)
+    async def _see_nodes(self, wanted: bool) -> None:
+        # Answers of a large cluster are long: they are read in a thread.
+        text = await self._ask("sinfo", "-N", "-O", answers.NODE_FORMAT)
+        self._nodes = await asyncio.to_thread(answers.read_nodes, text)
+        self._facts = cluster.learn(self._nodes)
         if "sacctmgr" in (self.config.accounts, self.config.qos):
-            form = "format=user,account,qos,defaultqos"
             of = [f"cluster={self.config.cluster}"] if self.config.cluster else []
-            text = await self.commands.ask("sacctmgr", "-n", "-P", "show", "assoc", *of, form)
+            text = await self.commands.ask("sacctmgr", "-n", "-P", "show", "assoc", *of, cluster.ASSOCIATIONS)
             self._associations = await asyncio.to_thread(cluster.read_associations, text)
-
-    async def _see_what_is_free(self) -> None:
-        nodes = await self._ask("sinfo", "-N", "-O", answers.NODE_FORMAT)
-        queue = await self._ask("squeue", "-t", "PD", "-O", "Partition:|,tres-per-node:|")
-        # Both may be long on a large cluster.
-        self._nodes = await asyncio.to_thread(answers.read_nodes, nodes)
-        self._waiting = await asyncio.to_thread(lambda: [(p, gres) for p, gres in answers.rows(queue, 2)])
+        if wanted:
+            text = await self._ask("squeue", "-t", "PD", "-O", answers.QUEUE_FORMAT)
+            self._waiting = await asyncio.to_thread(answers.rows, text, answers.QUEUE_HEADER)
         self._free_at = time.time()
 
     async def _ask(self, name: str, *arguments: str) -> str:
@@ -120,7 +111,7 @@ class SlurmBackend(BatchBackend):
 
     def preview(self, session: "Session") -> str:
         user = session.environment.get("JUPYTERHUB_USER") or session.environment.get("APPTAINERENV_JUPYTERHUB_USER", "")
-        tag = Tag("(hub)", user, "", "(session)")
+        tag = Tag(self.hub or "(hub)", user, "", "(session)")
         account = Account(user or "USER", 0, f"/home/{user or 'USER'}", {})
         job_input = {"ticket": "(signed by the hub)"}
         text = script(self.config, self.templates, session, tag, account, job_input, "… hepspawner/node/launcher.py …")

@@ -1,7 +1,7 @@
 """What Slurm tells of its partitions and nodes: limits for the form, and what is free. Pure."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ...choice import Field, Who, base_fields
 from ...site.model import NAME, Count, Sizes, Times
@@ -16,60 +16,30 @@ _DEFAULT_RUNTIME = 8 * 3600
 
 @dataclass(frozen=True)
 class PartitionFacts:
-    """A partition as Slurm has it. Times in seconds, memory in bytes, None where there is no limit."""
+    """A partition as Slurm has it. Times in seconds, None where there is no limit; memory in bytes."""
 
-    name: str
-    default: bool = False
-    default_time: int | None = None
-    max_time: int | None = None
-    memory_per_core: int | None = None
-    cores: int = 0
-    """Of its largest node."""
-    memory: int = 0
-    gres: Mapping[str, int] = field(default_factory=dict)
-    """The most of each that a node has."""
+    default: bool
+    max_time: int | None
+    default_time: int | None
+    cores: int
+    """Of its largest node, as what follows."""
+    memory: int
+    gres: Mapping[str, int]
 
 
-def read_partitions(records: Iterable[Mapping[str, str]]) -> list[PartitionFacts]:
-    """Partitions from the records of ``scontrol -o show partition``, the default one first, without hidden ones."""
-    found = []
-    for record in records:
-        name = record.get("PartitionName", "")
-        if not NAME.fullmatch(name) or record.get("Hidden") == "YES" or record.get("RootOnly") == "YES":
-            continue
-        per_core = record.get("DefMemPerCPU", "")
-        found.append(
-            PartitionFacts(
-                name,
-                record.get("Default") == "YES",
-                read_time(record.get("DefaultTime", "")),
-                read_time(record.get("MaxTime", "")),
-                int(per_core) * _MEBIBYTE if per_core.isdigit() and int(per_core) else None,
-            )
-        )
-    return sorted(found, key=lambda one: not one.default)
-
-
-def read_time(text: str) -> int | None:
-    """Seconds of ``1-00:00:00``; None for UNLIMITED, NONE and whatever else."""
-    days, dash, clock = text.rpartition("-")
-    parts = clock.split(":")
-    if not all(part.isdigit() for part in parts) or (dash and not days.isdigit()) or len(parts) != 3:
-        return None
-    hours, minutes, seconds = map(int, parts)
-    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
-
-
-def with_nodes(partitions: Iterable[PartitionFacts], nodes: Iterable[Node]) -> dict[str, PartitionFacts]:
-    """Partitions by name, with what their largest nodes have."""
-    facts = {one.name: one for one in partitions}
+def learn(nodes: Iterable[Node]) -> dict[str, PartitionFacts]:
+    """The partitions of some nodes, Slurm's default one first. (sinfo leaves out those that are hidden.)"""
+    facts: dict[str, PartitionFacts] = {}
     for node in nodes:
+        if not NAME.fullmatch(node.partition):
+            continue
         old = facts.get(node.partition)
-        if old is not None:
-            most = {name: max(count, old.gres.get(name, 0)) for name, count in node.gres.items()}
-            cores, memory = max(old.cores, node.cores), max(old.memory, node.memory * _MEBIBYTE)
-            facts[old.name] = replace(old, cores=cores, memory=memory, gres={**old.gres, **most})
-    return facts
+        most = dict(old.gres) if old else {}
+        for name, count in node.gres.items():
+            most[name] = max(count, most.get(name, 0))
+        cores, memory = max(old.cores if old else 0, node.cores), max(old.memory if old else 0, node.memory * _MEBIBYTE)
+        facts[node.partition] = PartitionFacts(node.default, node.max_time, node.default_time, cores, memory, most)
+    return dict(sorted(facts.items(), key=lambda item: not item[1].default))
 
 
 def partitions_of(config: SlurmConfig, facts: Mapping[str, PartitionFacts], who: Who) -> dict[str, Partition]:
@@ -84,7 +54,7 @@ def _limits(config: SlurmConfig, said: Partition, known: PartitionFacts | None) 
     if known and not cpus and known.cores:
         cpus = Count.model_construct(default=1, max=known.cores)
     if known and not memory and known.memory:
-        share = known.memory_per_core or known.memory // max(known.cores, 1)
+        share = known.memory // max(known.cores, 1)
         default = max(128 * _MEBIBYTE, share // _MEBIBYTE * _MEBIBYTE)
         memory = Sizes.model_construct(default=min(default, known.memory), max=known.memory)
     if known and not runtime and known.max_time:
@@ -97,10 +67,11 @@ def _limits(config: SlurmConfig, said: Partition, known: PartitionFacts | None) 
 def kinds_of(config: SlurmConfig, name: str, said: Partition, known: PartitionFacts | None) -> dict[str, SlurmGpu]:
     """The kinds of GPU that a partition has, each with the most that may be asked for."""
     kinds = {}
+    some_are_said = any(one.gpus is not None for one in (config.partitions or {}).values())
     for kind, gpu in config.gpus.items():
-        if gpu.partition not in (None, name) or (said.gpus is not None and kind not in said.gpus):
+        if gpu.partition not in (None, name) or (some_are_said and kind not in (said.gpus or {})):
             continue
-        most = said.gpus[kind] if said.gpus is not None else gpu.max
+        most = said.gpus[kind] if said.gpus else gpu.max
         if said.gpus is None and known is not None and known.cores:
             most = min(most, count_of(known.gres, (gres(config, kind, 1) or "").rpartition(":")[0]))
         if most:
@@ -145,9 +116,11 @@ def names_for(said: object, who: Who, known: list[str]) -> list[str]:
     return list(said) if isinstance(said, list) else []
 
 
+ASSOCIATIONS = "format=user,account,qos,defaultqos"
+
+
 def read_associations(text: str) -> dict[str, tuple[list[str], list[str]]]:
-    """Accounts and qualities of service by user, from ``sacctmgr -n -P show assoc
-    format=user,account,qos,defaultqos,…``, the user's own defaults first."""
+    """Accounts and qualities of service by user, from ``sacctmgr -n -P show assoc``; the default ones first."""
     found: dict[str, tuple[list[str], list[str]]] = {}
     for line in text.splitlines():
         user, account, qos, first, *_ = [*line.split("|"), "", "", ""]
@@ -160,11 +133,14 @@ def read_associations(text: str) -> dict[str, tuple[list[str], list[str]]]:
 
 
 def rooms(
-    config: SlurmConfig, nodes: Iterable[Node], waiting: Iterable[tuple[str, str]], partitions: Mapping[str, Partition]
+    config: SlurmConfig,
+    nodes: Iterable[Node],
+    waiting: Iterable[Sequence[str]] | None,
+    partitions: Mapping[str, Partition],
 ) -> list[Room]:
     """What is free in each of some partitions. `waiting`: partition and GRES of each job that waits."""
     queue: dict[str, list[str]] = {}
-    for names, wanted in waiting:
+    for names, wanted in waiting or ():
         for name in names.split(","):  # a job may wait for several
             queue.setdefault(name, []).append(wanted)
     found = []
@@ -182,8 +158,9 @@ def rooms(
             free = sum(count_of(node.gres, word) - count_of(node.gres_used, word) for node in usable)
             if total and config.gpus[kind].partition in (None, name):
                 gpus[kind] = Amount(max(free, 0), total)
-                gpus_waiting[kind] = sum(word in wanted.replace("/", ":") for wanted in queue.get(name, ()))
+                if waiting is not None:
+                    gpus_waiting[kind] = sum(word in wanted.replace("/", ":") for wanted in queue.get(name, ()))
         up = any(node.partition_up for node in mine)
-        waits = len(queue.get(name, ()))
+        waits = None if waiting is None else len(queue.get(name, ()))
         found.append(Room(name, one.title or name, up, cores, gpus, waits, gpus_waiting))
     return found

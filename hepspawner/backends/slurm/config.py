@@ -32,7 +32,7 @@ class Partition(Model):
     memory: Sizes | None = None
     runtime: Times | None = None
     gpus: dict[Name, Number] | None = None
-    """How many of which kind; absent: what the partition's nodes have."""
+    """How many of which kind; absent: none where another partition says some, else what the partition's nodes have."""
 
 
 class SlurmCommands(CommandsConfig):

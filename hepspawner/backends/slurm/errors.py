@@ -34,6 +34,8 @@ _REFUSALS: tuple[tuple[str, Refusal], ...] = (
     ("Node count specification invalid", Refusal("", "no node of the partition has all that at once")),
     ("Invalid user id", Refusal("", "the cluster does not know your account")),
     ("Invalid node name", Refusal("", "the backend's key directives names a node that there is not")),
+    # Of the failures to reach the controller the one that says that nothing was sent.
+    ("(connect failure)", Refusal("", "Slurm does not answer at the moment; try again in a few minutes")),
     ("Unable to run job as", Refusal("", "the hub may not submit jobs for you")),
     ("a password is required", Refusal("", "the hub may not submit jobs for you: sudo asks for a password")),
     ("is not allowed to execute", Refusal("", "the hub may not submit jobs for you: sudo does not allow it")),
