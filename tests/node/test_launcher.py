@@ -599,6 +599,20 @@ def test_the_runtime_ends_the_server(node):
     assert int(began + 1) <= int(end["log"]) <= time.time() + 1
 
 
+def test_where_the_batch_system_keeps_the_time_its_warning_ends_the_server(node):
+    order = node.order("import os\nprint(os.environ['DEADLINE'], flush=True)\n" + serve(), runtime=0, warning=-3600)
+    order["environment"]["DEADLINE"] = "@DEADLINE@"
+    hub = node.hub(order)
+    began = time.time()
+    run, _ = up(node, hub)
+    assert get(hub.events("ready")[0]["port"]) == 200  # though its time was over at once: an admin may have given it more
+    run.process.send_signal(signal.SIGUSR1)
+    assert run.ended() == 143
+    (end,) = hub.events("exit")
+    assert end["reason"] == "runtime"
+    assert int(began) + 3600 <= int(end["log"]) <= time.time() + 3600
+
+
 @pytest.mark.parametrize("event", ["starting", "ready"])
 def test_a_session_that_is_over_ends_the_server(node, event):
     hub = node.hub(node.order("import os; open('pid', 'w').write(str(os.getpid()))\n" + serve()), **{event: [410]})
