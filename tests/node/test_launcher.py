@@ -605,7 +605,7 @@ def test_where_the_batch_system_keeps_the_time_its_warning_ends_the_server(node)
     hub = node.hub(order)
     began = time.time()
     run, _ = up(node, hub)
-    assert get(hub.events("ready")[0]["port"]) == 200  # though its time was over at once: an admin may have given it more
+    assert get(hub.events("ready")[0]["port"]) == 200  # its time was over at once: an admin may have given more
     run.process.send_signal(signal.SIGUSR1)
     assert run.ended() == 143
     (end,) = hub.events("exit")

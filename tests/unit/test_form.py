@@ -10,10 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from hepspawner.backends.slurm import cluster
 from hepspawner.choice import ChoiceError, Field, Offer, Who, from_form
 from hepspawner.hub.form import form_context, render_form
-from hepspawner.templates import Templates, asset_hash, templates_dir
 from hepspawner.site.load import load_site
+from hepspawner.templates import Templates, asset_hash, templates_dir
+from tests.unit.conftest import offer_with
 
 LOG = logging.getLogger("test")
 EVIL = "\"'><script>alert(1)</script>"
@@ -29,6 +31,27 @@ IC = {
     "title": "IC cluster",
     "cpus": {"default": 4, "max": 64},
     "gpus": {"a100": {"title": "NVIDIA A100", "max": 4}, "h200": {}},
+}
+SLURM = {
+    "type": "slurm",
+    "title": "The cluster",
+    "gpus": {"a100": {"title": "NVIDIA A100", "max": 2}, "h200": {"title": "NVIDIA H200", "max": 8}},
+    "runtime": {"default": "8h", "max": "4d"},
+    "partitions": {
+        "cpu": {
+            "title": "CPU",
+            "cpus": {"default": 2, "max": 64},
+            "memory": {"default": "4G", "max": "64G"},
+            "gpus": {},
+        },
+        "gpu": {
+            "title": "GPU",
+            "cpus": {"default": 4, "max": 32},
+            "memory": {"default": "8G", "max": "1T"},
+            "gpus": {"a100": 2},
+        },
+        "new": {"cpus": {"max": 16}, "gpus": {"h200": 8, "a100": 1}, "groups": ["insiders"]},
+    },
 }
 IMAGES = [
     {"name": "base", "title": "ML base", "group": "ATLAS", "tags": ["alma9"], "path": f"{ROOT}/yesw2000/ml-base:alma9"},
@@ -65,13 +88,33 @@ def offer_of(images=IMAGES, backends=None, custom=None, own=None, groups=()):
     site = {"images": images, "backends": backends or {"htc": HTC, "ic": IC}}
     if custom:
         site["custom_images"] = custom
-    return Offer(load_site(site), Who("ada", frozenset(groups)), own)
+    return offer_with(load_site(site), Who("ada", frozenset(groups)), own)
+
+
+def clustered(backends=None, groups=()):
+    """An offer with partitions."""
+    images = [{**image, "backends": None} for image in IMAGES]
+    site = load_site({"images": images, "backends": backends or {"htc": HTC, "slurm": SLURM}})
+    who = Who("ada", frozenset(groups))
+    return Offer(site, who, {"slurm": cluster.fields(site.backends["slurm"], {}, who, [], [])})
+
+
+def data_of(html):
+    return json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', html, re.S)[1])
+
+
+def chosen(html, name):
+    """The option that is selected in a select."""
+    select = re.search(rf'<select[^>]*name="{name}".*?</select>', html, re.S)[0]
+    found = re.findall(r'<option value="([^"]*)" selected>', select)
+    return found[0] if found else ""
 
 
 def draw(offer, templates=None, **given):
     context = {
         "options": {}, "errors": {}, "notes": {}, "last": "", "failure": None, "states": {}, "warnings": [],
-        "urls": {"static": "/hub/s", "preview": "/hub/p", "spawn": "/hub/spawn"}, "query_prefix": "opt-", **given,
+        "urls": {"static": "/hub/s", "preview": "/hub/p", "spawn": "/hub/spawn", "availability": "/hub/a"},
+        "query_prefix": "opt-", **given,
     }  # fmt: skip
     return render_form(templates or Templates([], LOG), form_context(offer, **context))
 
@@ -133,7 +176,7 @@ def test_hostile_text_stays_text(where):
     html = draw(offer_of(images, backends, {"allow": ["/home/*"]}, own), **given)
     page = Elements(html)
     plain = Elements(draw(offer_of(custom={"allow": ["/home/*"]})))
-    assert len(page.all("script")) == len(plain.all("script")) == 3
+    assert len(page.all("script")) == len(plain.all("script")) == 5
     assert "<script>alert" not in html
     assert not [name for _, attributes in page.found for name in attributes if not re.fullmatch(r"[a-z-]+", name)]
 
@@ -141,7 +184,7 @@ def test_hostile_text_stays_text(where):
 def test_json_in_the_page_reads_back():
     backends = {"htc": {**HTC, "title": "</script><!-- & 'x'"}}
     html = draw(offer_of(IMAGES[:1], backends))
-    data = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', html, re.S)[1])
+    data = data_of(html)
     assert data["backends"]["htc"]["title"] == "</script><!-- & 'x'"
     assert data["backends"]["htc"]["fields"]["memory"]["max"] == 16 * 2**30
 
@@ -238,6 +281,98 @@ def test_image_that_needs_a_gpu_comes_with_one():
     html = draw(offer_of(), options={"image": "torch"})
     assert Elements(html).one("input", name="backend", value="ic", checked=None)
     assert '<option value="a100" selected>' in html
+
+
+@pytest.mark.parametrize(
+    ("options", "partition", "cores", "gpu"),
+    [
+        ({}, "cpu", "2", ""),
+        ({"partition": "gpu"}, "gpu", "4", ""),
+        ({"gpu": "a100"}, "gpu", "4", "a100"),
+        ({"gpu": "h200"}, "new", "1", "h200"),
+        ({"gpus": "1"}, "gpu", "4", "a100"),
+        ({"image": "torch"}, "gpu", "4", "a100"),
+        ({"image": "torch", "cpus": "16"}, "gpu", "16", "a100"),
+        ({"memory": "900G"}, "gpu", "4", ""),
+        ({"cpus": "48"}, "cpu", "48", ""),
+        ({"partition": "cpu", "gpu": "a100"}, "cpu", "2", "a100"),  # as it was asked for: an error beside it
+        ({"partition": "no-such"}, "cpu", "2", ""),
+    ],
+)
+def test_the_partition_at_first_is_the_one_that_would_be_taken(options, partition, cores, gpu):
+    offer = clustered(groups=["insiders"])
+    html = draw(offer, options={"backend": "slurm", **options})
+    assert chosen(html, "partition") == partition
+    assert Elements(html).one("input", name="cpus")["value"] == cores
+    assert chosen(html, "gpu") == gpu
+    try:
+        assert offer.choose({"backend": "slurm", **options}).extra == {"partition": partition}
+    except ChoiceError:
+        assert options.keys() & {"partition", "cpus"}
+
+
+def test_without_the_script_the_hints_are_those_of_the_partition():
+    html = draw(clustered({"slurm": SLURM}), options={"gpu": "a100"})
+    text = Elements(html).text
+    for hint in ("1 to 32 in partition GPU", "128M to 1T in partition GPU", "1 to 2 in partition GPU", "1m to 4d"):
+        assert f"\n{hint}\n" in text  # the time is the same everywhere
+    text = Elements(draw(clustered())).text
+    assert "SDCC HTC: 1 to 8; The cluster: 1 to 64 in partition CPU" in text
+    assert "The cluster: NVIDIA A100 in partition GPU" in text  # where there is none, one where there is
+
+
+def test_the_partition_comes_first_and_then_the_gpu():
+    names = [
+        one["name"] for tag, one in Elements(draw(clustered())).found if tag in ("input", "select") and "name" in one
+    ]
+    assert names[-5:] == ["gpu", "gpus", "cpus", "memory", "runtime"]
+    assert names[-6] == "partition"
+
+
+def test_partitions_of_others_are_nowhere_in_the_page():
+    html = draw(clustered(), options={"backend": "slurm", "gpu": "h200", "partition": "new"})
+    assert "H200" not in html
+    assert '"new"' not in html
+    assert "Slurm · NVIDIA A100<" in html
+    assert "Slurm · NVIDIA A100, NVIDIA H200<" in draw(clustered(groups=["insiders"]))
+    closed = {**SLURM, "partitions": {"cpu": {}, "gpu": {"gpus": {"a100": 1}, "groups": ["insiders"]}}}
+    closed["partitions"]["cpu"]["gpus"] = {}
+    html = draw(clustered({"htc": HTC, "slurm": closed}))
+    assert "A100" not in html
+    assert "Slurm · no GPU<" in html
+
+
+def test_the_script_gets_of_each_partition_what_differs():
+    fields = data_of(draw(clustered()))["backends"]["slurm"]["fields"]
+    assert fields["cpus"] == {
+        "kind": "count", "default": 2, "min": 1, "max": 64, "hint": "1 to 64", "per": "partition",
+        "cases": {"cpu": {}, "gpu": {"default": 4, "max": 32, "hint": "1 to 32"}},
+    }  # fmt: skip
+    assert fields["runtime"]["cases"] == {"cpu": {}, "gpu": {}}
+    assert fields["gpu"] == {"kind": "select", "most": {"a100": 2}, "per": "partition", "cases": {"gpu": {}}}
+    assert "per" not in fields["partition"]
+    fields = data_of(draw(clustered(groups=["insiders"])))["backends"]["slurm"]["fields"]
+    assert fields["gpu"]["cases"] == {"gpu": {}, "new": {"most": {"a100": 1, "h200": 8}}}
+    assert fields["memory"]["cases"].keys() == {"cpu", "gpu"}  # Slurm says what there is in the new one
+
+
+def test_an_error_of_a_field_that_depends_on_the_partition_stands_beside_it():
+    offer = clustered({"slurm": SLURM})
+    options = {"partition": "gpu", "cpus": "50"}
+    errors = errors_of(offer, options)
+    html = draw(offer, options=options, errors=errors)
+    assert chosen(html, "partition") == "gpu"
+    assert Elements(html).one("p", id="hep-cpus-error")
+    assert errors["cpus"] in Elements(html).text
+
+
+def test_there_is_a_place_for_what_is_free():
+    page = Elements(draw(clustered()))
+    shared = page.one("small", **{"data-backend": "slurm"})
+    assert shared["class"] == "hep-free kept"
+    assert page.one("small", **{"data-backend": "htc"})["class"] == "hep-free"
+    assert data_of(draw(clustered()))["availability"] == "/hub/a"
+    assert Elements(draw(clustered({"slurm": SLURM}))).one("small", **{"data-backend": "slurm"}) == shared
 
 
 def test_custom_image_only_where_allowed():
