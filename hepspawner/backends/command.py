@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -64,11 +65,12 @@ class Result:
 
 
 class Commands:
-    """Runs the commands of one backend, a few at a time."""
+    """Runs the commands of one backend, of each a few at a time."""
 
     def __init__(self, config: CommandsConfig, run_as: RunAs = "none"):
         self._config, self.run_as = config, run_as
-        self._turn = asyncio.Semaphore(_AT_ONCE)
+        # Of each command: one that hangs must not keep the others waiting.
+        self._turns: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_AT_ONCE))
 
     def argv(self, name: str, *arguments: str, account: Account | None = None) -> list[str]:
         """The command line, for the hub's own account or for a user's."""
@@ -88,7 +90,7 @@ class Commands:
         variables = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
         variables |= {**self._config.environment, **environment}
         timeout = self._config.timeouts.get(name, _TIMEOUT)
-        async with self._turn:
+        async with self._turns[name]:
             return await run(argv, stdin.encode(), variables, timeout, process)
 
     async def ask(self, name: str, *arguments: str, account: Account | None = None, **environment: str) -> str:

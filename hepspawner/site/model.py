@@ -244,7 +244,7 @@ class BackendConfig(Model):
     python: Path | None = None
     """The Python (3.6 or newer) that runs the launcher on the node."""
     probe: Literal["hub", "node"] = "hub"
-    """Who looks whether an image is there: the hub, where it sees what the nodes see, or only the node, at the start."""
+    """Who looks whether an image is there: the hub, where it sees what nodes see, or only the node, at the start."""
     apptainer: Line = "apptainer"
     """Name or path of Apptainer on the node."""
     hub_url: Line | None = None

@@ -37,6 +37,7 @@ class SlurmBackend(BatchBackend):
 
     def __init__(self, name: str, config: SlurmConfig, log: Log, templates: Templates | None = None):
         super().__init__(name, config, log, templates)
+        self._cluster = ["-M", config.cluster] if config.cluster else []
         self._facts: dict[str, cluster.PartitionFacts] = {}
         self._associations: dict[str, tuple[list[str], list[str]]] = {}
         self._nodes: list[answers.Node] = []
@@ -104,8 +105,7 @@ class SlurmBackend(BatchBackend):
         self._free_at = time.time()
 
     async def _ask(self, name: str, *arguments: str) -> str:
-        where = ["-M", self.config.cluster] if self.config.cluster else []
-        return await self.commands.ask(name, *where, *arguments, SLURM_TIME_FORMAT="%s")
+        return await self.commands.ask(name, *self._cluster, *arguments, SLURM_TIME_FORMAT="%s")
 
     # --- jobs
 
@@ -122,7 +122,7 @@ class SlurmBackend(BatchBackend):
 
     def _submission(self) -> list[str]:
         # The same for every start, so that a sudoers line can pin it.
-        return ["--parsable", "--export=NONE", *(["-M", self.config.cluster] if self.config.cluster else [])]
+        return ["--parsable", "--export=NONE", *self._cluster]
 
     async def _submit(self, session: "Session", tag: Tag, job_input: dict[str, Any], account: Account) -> str:
         try:
@@ -163,28 +163,33 @@ class SlurmBackend(BatchBackend):
             raise
 
     async def _from_accounting(self, jobs: list[str]) -> dict[str, JobStatus]:
-        where = ["-M", self.config.cluster] if self.config.cluster else []
         form = ["-n", "-P", "-X", "-o", answers.SACCT_FORMAT]
-        text = await self.commands.ask("sacct", *where, *form, "-j", ",".join(jobs))
+        text = await self.commands.ask("sacct", *self._cluster, *form, "-j", ",".join(jobs))
         self._accounting = True
         return await asyncio.to_thread(answers.read_accounting, text, job_name(self.hub), _name_of)
 
     async def _remove(self, jobs: list[tuple[str, str]]) -> None:
-        where = ["-M", self.config.cluster] if self.config.cluster else []
         if self.config.run_as != "sudo":
-            await self._scancel([*where, *(job for job, _ in jobs)])
+            await self._scancel([*self._cluster, *(job for job, _ in jobs)])
             return
         # The hub's account may end no jobs but its own: each user's go in one command.
         by_user: dict[str, list[str]] = {}
         for job, user in jobs:
             by_user.setdefault(user, []).append(job)
+        problems = []
         for user, mine in by_user.items():
-            await self._scancel([*where, *mine], await self.account(user))
+            try:
+                await self._scancel([*self._cluster, *mine], await self.account(user))
+            except BackendError as error:  # nothing of another user's
+                problems.append(str(error))
+        if problems:
+            raise BackendError("; ".join(problems))
 
     async def _scancel(self, arguments: list[str], account: Account | None = None) -> None:
         # The name: after a crash of Slurm an id may be another job's.
         result = await self.commands.run("scancel", f"--name={job_name(self.hub)}", *arguments, account=account)
-        if result.code and not all(_GONE in line for line in result.err.splitlines()):
+        complaints = result.err.splitlines()
+        if result.code and not (complaints and all(_GONE in line for line in complaints)):
             raise CommandError(f"scancel says: {result.text}", result.text, unclear=True)
 
     async def last_words(self, job: str, tag: Tag) -> list[str]:
