@@ -204,8 +204,6 @@ class HEPSpawner(Spawner):
         finally:
             run.submitting = False
         run.mark("submitted")
-        # Without a commit of its own: a hub that dies before the next one finds the job by its tag.
-        self.orm_spawner.state = run.state()
 
     def _take_on(self, run: Run) -> None:
         self.run = run

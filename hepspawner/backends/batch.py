@@ -350,9 +350,10 @@ class BatchBackend(Backend):
             self.log.warning("backend %s: %s", self.name, error)
 
     def trusted(self, account: str, tag: Tag | None) -> Tag | None:
-        """A tag, if the job's account may carry it: users can write any tag on jobs of their own."""
+        """A tag of this hub, if the job's account may carry it: users can write any tag on jobs of their own."""
         expected = self._own.name if self.config.run_as == "none" else tag and tag.user
-        return tag if tag and expected and account.lower() == expected.lower() else None
+        ours = tag is not None and tag.hub == self.hub
+        return tag if ours and expected and account.lower() == expected.lower() else None
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

@@ -6,6 +6,7 @@
 # the node but a Python. It claims the server's command and environment from the hub.
 {% block before %}
 {% endblock %}
+
 exec {{ python }} -I -S /dev/fd/3 3<<'END_OF_LAUNCHER' <<'END_OF_JOB'
 {{ launcher }}
 END_OF_LAUNCHER

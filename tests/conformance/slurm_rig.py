@@ -12,9 +12,9 @@ class SlurmRig(LocalRig):
 
     name = "slurm"
 
-    def __init__(self, engines: dict[str, Any]):
+    def __init__(self, engines: dict[str, Any], **knobs: Any):
         super().__init__(engines)
-        self.slurm = Slurm(KILLWAIT=2).start()
+        self.slurm = Slurm(KILLWAIT=2, **knobs).start()
 
     def part(self) -> dict[str, Any]:
         part = {

@@ -20,6 +20,7 @@
 #SBATCH --licenses=x:1
 # A server of JupyterHub, by HEPSpawner. The launcher, a small Python program, comes with the job: nothing is needed on
 # the node but a Python. It claims the server's command and environment from the hub.
+
 exec '/opt/my python/bin/python3' -I -S /dev/fd/3 3<<'END_OF_LAUNCHER' <<'END_OF_JOB'
 LAUNCHER
 END_OF_LAUNCHER

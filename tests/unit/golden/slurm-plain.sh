@@ -14,6 +14,7 @@
 #SBATCH --partition=cpu
 # A server of JupyterHub, by HEPSpawner. The launcher, a small Python program, comes with the job: nothing is needed on
 # the node but a Python. It claims the server's command and environment from the hub.
+
 exec python3 -I -S /dev/fd/3 3<<'END_OF_LAUNCHER' <<'END_OF_JOB'
 LAUNCHER
 END_OF_LAUNCHER
