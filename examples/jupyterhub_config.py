@@ -25,6 +25,7 @@ c.Authenticator.admin_users = set()
 # c.Spawner.notebook_dir = "~/notebooks"           # where the file browser begins
 # c.Spawner.default_url = "/lab"                   # unless the image says otherwise
 # c.Spawner.start_timeout = 600                    # seconds from Start until the server answers, waiting included
+#                                                  # (default: 600; a day where a backend has a queue)
 
 # Leave the servers running when the hub stops; it finds them again when it is back.
 c.JupyterHub.cleanup_servers = False
