@@ -82,6 +82,9 @@ def _check(options: argparse.Namespace) -> int:
         if found and not any(fact.ok for fact in found):
             # Not an error: the nodes may see what this machine does not, and an image may come later.
             print(f"note: image {image.name}: {image.places[0]} {found[0].text} on this machine")
+    for name, config in site.backends.items():
+        for problem in backend_class(config.type)(name, config, _log).problems():
+            print(f"note: backend {name}: {problem} on this machine")
     print(
         f"{options.site}: {'templates have errors' if problems else 'good'}: {len(site.images)} images, "
         f"backends {', '.join(site.backends)}"

@@ -129,6 +129,10 @@ class Backend(ABC):
     def open(self) -> None:
         """Begin to watch jobs. Called once, by the hub, after the callbacks are set."""
 
+    def problems(self) -> list[str]:
+        """What would keep it from working on this machine. Called by `hepspawner check`; may look at files."""
+        return []
+
     def warning(self, runtime: int | None) -> int | None:
         """Seconds before a job's end at which the engine warns the launcher by SIGUSR1; None: that has the clock.
 

@@ -4,7 +4,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, unquote
 
 from ..site.model import BackendConfig
@@ -90,6 +90,8 @@ class BatchBackend(Backend):
 
     Config = BatchConfig
     queues = True
+    needs: ClassVar[tuple[str, ...]] = ()
+    """The commands without which nothing goes."""
 
     def __init__(self, name: str, config: Any, log: Log, templates: Templates | None = None):
         super().__init__(name, config, log, templates)
@@ -125,6 +127,14 @@ class BatchBackend(Backend):
 
     # --- the contract
 
+    def problems(self) -> list[str]:
+        found = [f"there is no {path}" for path in self.commands.missing(self.needs)]
+        return [*found, problem] if (problem := self._cannot_submit()) else found
+
+    def _cannot_submit(self) -> str:
+        rootless = self._own.uid != 0 and self.config.run_as in ("runuser", "setuid")
+        return f"run_as: {self.config.run_as} needs a hub that is root, others take sudo or none" if rootless else ""
+
     def open(self) -> None:
         self._watcher.open()
 
@@ -142,8 +152,8 @@ class BatchBackend(Backend):
         return (await self.account(user)).process if by_root else {}
 
     async def submit(self, session: "Session", tag: Tag, job_input: dict[str, Any]) -> str:
-        if self._own.uid != 0 and self.config.run_as in ("runuser", "setuid"):
-            raise BackendError(f"run_as: {self.config.run_as} needs a hub that is root; others take sudo or none")
+        if problem := self._cannot_submit():
+            raise BackendError(problem)
         account = await self.account(tag.user)
         work = asyncio.ensure_future(self._submit(session, tag, job_input, account))
         try:

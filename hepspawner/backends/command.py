@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,14 @@ RunAs = Literal["runuser", "sudo", "setuid", "none"]
 _AT_ONCE = 8
 _MOST_OUTPUT = 64 * 1024 * 1024
 _TIMEOUT = 30
+
+
+_WAYS: dict[str, tuple[str, ...]] = {"runuser": ("runuser",), "sudo": ("sudo",)}
+
+
+def _path() -> str:
+    # runuser is where root looks, which a service's PATH may leave out.
+    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 class CommandError(BackendError):
@@ -81,13 +90,18 @@ class Commands:
             return ["sudo", "-n", "-u", account.name, "--", *argv]
         return argv
 
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Those of some commands that are not on this machine. Looks at files."""
+        programs = [*(self._config.paths.get(name, name) for name in names), *_WAYS.get(self.run_as, ())]
+        return [program for program in programs if not shutil.which(program, path=_path())]
+
     async def run(
         self, name: str, *arguments: str, account: Account | None = None, stdin: str = "", **environment: str
     ) -> Result:
         """Run a command to its end. Raises CommandError where it cannot be started or takes too long."""
         argv = self.argv(name, *arguments, account=account)
         process = account.process if account is not None and self.run_as == "setuid" else {}
-        variables = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        variables = {"PATH": _path(), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
         variables |= {**self._config.environment, **environment}
         timeout = self._config.timeouts.get(name, _TIMEOUT)
         async with self._turns[name]:

@@ -33,6 +33,7 @@ class SlurmBackend(BatchBackend):
 
     Config = SlurmConfig
     config: SlurmConfig
+    needs = ("sbatch", "squeue", "scancel", "sinfo")
     inherit = ("SLURM_JOB_ID", "SLURM_JOB_PARTITION", "SLURM_CLUSTER_NAME", "SLURM_CONF")
 
     def __init__(self, name: str, config: SlurmConfig, log: Log, templates: Templates | None = None):
