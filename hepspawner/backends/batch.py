@@ -217,7 +217,7 @@ class BatchBackend(Backend):
                 tracked.status = listed.status
             elif self._looked:
                 self._watcher.hurry(0)
-        return tracked.status
+        return tracked.status if tracked.tag == as_written(tag) else self._lost(job)
 
     async def verdict(self, job: str) -> JobStatus | None:
         loop = asyncio.get_running_loop()
@@ -237,24 +237,24 @@ class BatchBackend(Backend):
     async def cancel(self, job: str, tag: Tag, grace: float) -> None:
         """Ends a job. How long it may take to end politely is the batch system's own setting, not `grace`."""
         loop = asyncio.get_running_loop()
-        deadline, again, pause = loop.time() + _CANCEL_PATIENCE, 0.0, 0.1
-        self._track(job, tag).ours = True
+        deadline, again, pause, asked = loop.time() + _CANCEL_PATIENCE, 0.0, 0.1, False
+        tracked = self._tracked.get(job) or self._track(job, tag)
+        if tracked.tag != as_written(tag):
+            return
+        tracked.ours = True
         while True:
+            problem = ""
             try:
+                # Before the first order, too: the id may be another job's by now.
+                await self._watcher.look()
+                if self._is_over(job, tracked, asked, loop.time() > deadline):
+                    return
                 if loop.time() >= again:
                     await self._removing.add((job, tag.user))
-                    again = loop.time() + _CANCEL_AGAIN
-                await self._watcher.look()
-                problem = ""
+                    again, asked = loop.time() + _CANCEL_AGAIN, True
+                    continue
             except BackendError as error:
                 problem = str(error)
-            else:
-                listed = self._listed_as(job, self._tracked.get(job))
-                if listed is None or listed.status.phase is Phase.ENDED:
-                    return
-                if listed.leaving and loop.time() > deadline:
-                    self.log.warning("backend %s: job %s was ended, but its node is not in order yet", self.name, job)
-                    return
             if loop.time() > deadline:
                 # JupyterHub takes any end of a stop for one, and logs nothing: the watch removes the job later.
                 text = f"it cannot be told whether job {job} ended{problem and ': '}{problem}"
@@ -263,14 +263,29 @@ class BatchBackend(Backend):
             await asyncio.sleep(pause)
             pause = min(pause * 2, 3.0)
 
+    def _is_over(self, job: str, tracked: _Tracked, asked: bool, late: bool) -> bool:
+        """Whether a job that is to end has ended, as of the last look."""
+        if job in self._listed and self._listed_as(job, tracked) is None:
+            return True
+        listed = self._listed.get(job)
+        if listed is not None and listed.leaving and late:
+            self.log.warning("backend %s: job %s was ended, but its node is not in order yet", self.name, job)
+            return True
+        return asked if listed is None else listed.status.phase is Phase.ENDED
+
     async def forget(self, job: str, tag: Tag) -> None:
         # A job that still runs has no owner from now on: if it does not end by itself, the watch ends it.
-        self._tracked.pop(job, None)
+        if (tracked := self._tracked.get(job)) and tracked.tag == as_written(tag):
+            del self._tracked[job]
 
     # --- the watch
 
     def _track(self, job: str, tag: Tag) -> _Tracked:
-        return self._tracked.setdefault(job, _Tracked(as_written(tag), asyncio.get_running_loop().time()))
+        """What is known of a job from now on. A system that crashed may have given its id to another one before."""
+        tracked = self._tracked.get(job)
+        if tracked is None or tracked.tag != as_written(tag):
+            tracked = self._tracked[job] = _Tracked(as_written(tag), asyncio.get_running_loop().time())
+        return tracked
 
     def _listed_as(self, job: str, tracked: _Tracked | None) -> Listed | None:
         """A job of the list, unless it is another one that has its id now."""
@@ -320,10 +335,13 @@ class BatchBackend(Backend):
             if status is None:
                 # One answer without it may be a system that has just been started, and still reads what it knew.
                 tracked.missed += 1
-                status = JobStatus(Phase.LOST, f"{self.title} knows nothing of job {job} any more")
+                status = self._lost(job)
                 if tracked.missed < 2:
                     continue
             self._note(job, tracked, status)
+
+    def _lost(self, job: str) -> JobStatus:
+        return JobStatus(Phase.LOST, f"{self.title} knows nothing of job {job} any more")
 
     def _note(self, job: str, tracked: _Tracked, status: JobStatus) -> None:
         if status != tracked.status or status.phase is Phase.LOST:

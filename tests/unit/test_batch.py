@@ -26,7 +26,7 @@ class Farm(BatchBackend):
         config = BatchConfig.model_validate({"type": "farm", "run_as": "none"})
         super().__init__("farm", config.model_copy(update={"poll_interval": INTERVAL}), LOG)
         self.jobs = {job: Listed(job, self._own.name, as_written(tag(session)), RUNNING) for job, session in jobs}
-        self.down = ""
+        self.hub, self.down = "hub", ""
         self.looks = 0
         self.removed, self.changes, self.known = [], [], {}
         self.submission = lambda tag: "new"
@@ -156,10 +156,11 @@ async def test_nobodys_job_is_removed_after_a_while_and_nothing_else(farm, caplo
     one = farm(("1", "mine"), ("2", "nobody's"), ("3", "foreign"))
     one.jobs["3"] = Listed("3", "somebody", as_written(tag("foreign")), RUNNING)
     one.jobs["4"] = Listed("4", one._own.name, None, RUNNING)
+    one.jobs["5"] = Listed("5", one._own.name, Tag("another hub", "me", "", "x"), RUNNING)
     one.owned = lambda tag: tag.session == "mine"
     await until(lambda: one.removed)
     assert one.removed == [[("2", "me")]]
-    assert set(one.jobs) == {"1", "3", "4"}
+    assert set(one.jobs) == {"1", "3", "4", "5"}
     assert "job 2 (hub/me//nobody's) belongs to no server" in caplog.text
     looks = one.looks
     await until(lambda: one.looks > looks + 5)

@@ -65,13 +65,13 @@ def test_check_says_what_a_batch_system_lacks_on_this_machine(run, write_site, t
     (tmp_path / "squeue").chmod(0o755)
     path = write_site(
         "images: [{name: x, oci: x/y}, {name: z, prefix: /}]\nbackends:\n  farm:\n    type: slurm\n    run_as: none\n"
-        f"    commands: {{paths: {{sbatch: /no/sbatch, squeue: {tmp_path}/squeue, scancel: /no/scancel, sinfo: /no/x}}}}\n"
+        f"    commands:\n      paths: {{sbatch: /no/sbatch, squeue: {tmp_path}/squeue, scancel: /no/y, sinfo: /no/x}}\n"
     )
     status, out, _ = run("check", path)
     assert status == 0
     notes = [line for line in out.splitlines() if "farm" in line and line.startswith("note")]
     assert notes == [
-        f"note: backend farm: there is no {name} on this machine" for name in ("/no/sbatch", "/no/scancel", "/no/x")
+        f"note: backend farm: there is no {name} on this machine" for name in ("/no/sbatch", "/no/y", "/no/x")
     ]
 
 

@@ -245,6 +245,7 @@ def test_no_answer_makes_the_reader_stumble(text):
 
 def test_a_tag_that_its_account_may_not_carry_does_not_count():
     one = backend()
+    one.hub = TAG.hub
     assert one.trusted("alice", TAG) == TAG
     assert one.trusted("bob", TAG) is None
     assert one.trusted("alice", None) is None
