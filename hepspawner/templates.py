@@ -25,9 +25,7 @@ def templates_dir() -> Path:
 def asset_hash() -> str:
     """Changes with our static files, so that browsers may keep them for ever."""
     static = Path(__file__).parent / "hub" / "static"
-    return hashlib.sha256(
-        b"".join((static / name).read_bytes() for name in ("form.css", "form.js", "search.js", "wait.js"))
-    ).hexdigest()[:12]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(static.iterdir()))).hexdigest()[:12]
 
 
 class Templates:
