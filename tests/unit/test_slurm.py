@@ -467,6 +467,9 @@ MISTAKES = [
     ({"log": "relative.log"}, "must begin with / or {home}/"),
     ({"log": "{home}/{job}.log"}, "{job} is not known"),
     ({"partition": "x"}, "did you mean partitions?"),
+    ({"accounts": "atlas"}, "backends.farm.accounts: 'atlas': must be a list of names, lists of names by group, or"),
+    ({"qos": {"atlas": "normal"}}, "backends.farm.qos: must be a list of names, lists of names by group, or sacctmgr"),
+    ({"gpus": {"a100": {"gres": "gpu a100"}}}, "may hold letters, digits and"),
 ]
 
 

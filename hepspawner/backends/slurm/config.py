@@ -1,17 +1,38 @@
 """The keys of a Slurm backend."""
 
 import re
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from ...site.model import Count, Gpu, Groups, Line, Model, Name, Number, Sizes, Text, Times
 from ..batch import BatchConfig
 from ..command import CommandsConfig
 
 # What sbatch reads in a #SBATCH line as it stands there: no quotes, blanks, backslashes or comments.
-Word = Annotated[Text, StringConstraints(pattern=r"^[A-Za-z0-9_.:,=@%+/&|*()\[\]{}~!^-]+$", max_length=500)]
-Names = Literal["sacctmgr"] | list[Word] | dict[Text, list[Word]]
+WORD = re.compile(r"[A-Za-z0-9_.:,=@%+/&|*()\[\]{}~!^-]+")
+
+
+def _word(value: str) -> str:
+    if not WORD.fullmatch(value):
+        raise ValueError("may hold letters, digits and _ . : , = @ % + / & | * ( ) [ ] { } ~ ! ^ - only")
+    return value
+
+
+Word = Annotated[Text, AfterValidator(_word)]
+
+
+def _names(value: Any) -> Any:
+    lists = list(value.values()) if isinstance(value, dict) else [value]
+    good = all(
+        isinstance(one, list) and all(isinstance(name, str) and WORD.fullmatch(name) for name in one) for one in lists
+    )
+    if value != "sacctmgr" and not good:
+        raise ValueError("must be a list of names, lists of names by group, or sacctmgr")
+    return value
+
+
+Names = Annotated[Any, BeforeValidator(_names)]
 
 
 class SlurmGpu(Gpu):

@@ -1,7 +1,6 @@
 """From a session to a job script. Pure: what stands in a ``#SBATCH`` line is words of known letters."""
 
 import json
-import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,12 @@ from ...templates import Templates
 from ..accounts import Account
 from ..base import Tag
 from ..batch import write_tag
-from .config import SlurmConfig
+from .config import WORD, SlurmConfig
 
 if TYPE_CHECKING:
     from ...session import Session
 
 LAUNCHER = (Path(__file__).parents[2] / "node" / "launcher.py").read_text()
-_WORD = re.compile(r"[A-Za-z0-9_.:,=@%+/&|*()\[\]{}~!^-]+")
 _PYTHON = "python3"
 
 
@@ -53,7 +51,7 @@ def directives(config: SlurmConfig, session: "Session", tag: Tag, account: Accou
     }
     given = {name: str(value) for name, value in options.items() if value}
     for name, value in given.items():
-        if not _WORD.fullmatch(value):
+        if not WORD.fullmatch(value):
             raise ValueError(f"{name}: {value!r} cannot stand in a job script")
     return ["--no-requeue", *(f"--{name}={value}" for name, value in given.items()), *config.directives]
 
