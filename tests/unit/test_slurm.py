@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from hepspawner.backends.accounts import Account
 from hepspawner.backends.base import Amount, BackendError, Phase, Tag
-from hepspawner.backends.batch import as_written, read_tag, write_tag
 from hepspawner.backends.slurm import SlurmBackend, answers, cluster
 from hepspawner.backends.slurm.errors import refusal
 from hepspawner.backends.slurm.script import LAUNCHER, directives, script, warning
 from hepspawner.backends.slurm.words import REASONS, end_of, reason_for_waiting
+from hepspawner.backends.tags import as_written, read_tag, write_tag
 from hepspawner.choice import ChoiceError, Offer, Who
 from hepspawner.site.load import SiteError, load_site
 from hepspawner.templates import Templates
