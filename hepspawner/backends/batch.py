@@ -224,7 +224,7 @@ class BatchBackend(Backend):
                 await self._watcher.look()
             except BackendError as error:
                 problem = str(error)
-            if self._is_over(job, tag, tracked, asked and not problem, loop.time() > deadline):
+            if self._is_over(job, tracked, asked and not problem, loop.time() > deadline):
                 return
             try:
                 if loop.time() >= again:
@@ -241,10 +241,12 @@ class BatchBackend(Backend):
             await asyncio.sleep(pause)
             pause = min(pause * 2, 3.0)
 
-    def _is_over(self, job: str, tag: Tag, tracked: _Tracked, asked: bool, late: bool) -> bool:
+    def _is_over(self, job: str, tracked: _Tracked, asked: bool, late: bool) -> bool:
         """Whether a job that is to end has ended, as of the last look, or its id is another one's by now."""
         listed = self._listed.get(job)
-        if self._tracked.get(job, tracked).tag != tracked.tag or (listed and not self.trusted(listed.account, tag)):
+        # Its own user may write another tag on it, and a user without an account is shown as another: it is his still.
+        other = listed and listed.tag and tracked.tag and listed.tag.user != tracked.tag.user
+        if other or self._tracked.get(job, tracked).tag != tracked.tag:
             return True
         if listed is not None and listed.leaving and late:
             self.log.warning("backend %s: job %s was ended, but its node is not in order yet", self.name, job)
