@@ -32,6 +32,7 @@ c.JupyterHub.load_roles = [
     {{"name": "bench", "scopes": ["admin:users", "admin:servers", "list:users"], "services": ["bench"]}}
 ]
 c.JupyterHub.concurrent_spawn_limit = 0
+c.JupyterHub.api_page_default_limit = c.JupyterHub.api_page_max_limit = 2000
 c.JupyterHub.cleanup_servers = True
 import os
 c.SimpleLocalProcessSpawner.home_dir_template = os.getcwd() + "/home-{{username}}"
@@ -43,9 +44,11 @@ c.Spawner.start_timeout = 300
 class Hub:
     """A hub process with a spawner; use as a context manager."""
 
-    def __init__(self, name: str, config: str):
-        self.name, self.config = name, config
+    def __init__(self, name: str, config: str, python: str = sys.executable, account: str | None = "alice"):
+        """`account`: whose processes they are where root runs this; None: root's."""
+        self.name, self.config, self.python, self.account = name, config, python, account
         self.token = secrets.token_hex(16)
+        self.environment: dict[str, str] = {}
         self.prepare: Callable[[Path], None] = lambda directory: None
         """Called with the hub's directory before it starts."""
 
@@ -64,23 +67,33 @@ class Hub:
         )
         (self.directory / "config.py").write_text(text + self.config)
         self.log = (self.directory / "hub.log").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterhub", "-f", "config.py"],
-            cwd=self.directory,
-            stdout=self.log,
-            stderr=self.log,
-            start_new_session=True,
-            **as_user(self.directory),
-        )
+        self.before(ports)
+        self.start()
+        return self
+
+    def before(self, ports: list[int]) -> None:
+        """Whatever a derived class needs before the hub: those of the proxy, the hub and the proxy's API."""
+
+    def start(self) -> None:
+        """The hub's process; returns when it answers."""
+        self.process = self.run([self.python, "-m", "jupyterhub", "-f", "config.py"])
         deadline = time.monotonic() + 60
         while True:
             try:
+                urllib.request.urlopen(self.hub_url + "/health", timeout=2).read()
                 urllib.request.urlopen(self.url + "/health", timeout=2).read()
-                return self
+                return
             except OSError:
                 if time.monotonic() > deadline or self.process.poll() is not None:
                     raise RuntimeError(f"hub {self.name} did not start: see {self.directory}/hub.log") from None
                 time.sleep(0.05)
+
+    def run(self, command: list[str]) -> "subprocess.Popen[bytes]":
+        """A process in the hub's directory and for its account."""
+        process = as_user(self.directory) if self.account else {}
+        process["env"] = {**process.get("env", os.environ), **self.environment}
+        more: dict[str, Any] = {"cwd": self.directory, "start_new_session": True, **process}
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, **more)
 
     def __exit__(self, *error: object) -> None:
         self.process.terminate()
@@ -142,6 +155,40 @@ def free_ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
+
+
+async def storm(hub: Hub, users: list[str], pause: float = 0.02, at_once: int = 1000) -> tuple[float, float]:
+    """Seconds until the servers of users that were asked for at once, or so many at once, are ready, and the worst
+    /hub/health meanwhile. `pause`: between two looks."""
+    from tornado.httpclient import AsyncHTTPClient
+
+    AsyncHTTPClient.configure(None, max_clients=200)
+    client = AsyncHTTPClient(force_instance=True)
+    headers = {"Authorization": f"token {hub.token}", "Content-Type": "application/json"}
+    stop, turn = asyncio.Event(), asyncio.Semaphore(at_once)
+    health = asyncio.ensure_future(worst_health(hub.hub_url, stop))
+    await asyncio.sleep(0.3)
+    before = await _ready(client, hub, headers)
+
+    async def start(user: str) -> None:
+        async with turn:
+            url = f"{hub.hub_url}/api/users/{user}/server"
+            await client.fetch(url, method="POST", body="{}", headers=headers, request_timeout=600)
+
+    begin = time.perf_counter()
+    await asyncio.gather(*map(start, users))
+    while await _ready(client, hub, headers) < before + len(users):
+        if time.perf_counter() - begin > 600:
+            raise RuntimeError(f"{hub.name}: the servers are not ready: see {hub.directory}/hub.log")
+        await asyncio.sleep(pause)
+    seconds = time.perf_counter() - begin
+    stop.set()
+    return seconds, await health
+
+
+async def _ready(client: Any, hub: Hub, headers: dict[str, str]) -> int:
+    answer = await client.fetch(f"{hub.hub_url}/api/users?state=ready", headers=headers, request_timeout=60)
+    return len(json.loads(answer.body))
 
 
 async def worst_health(url: str, stop: asyncio.Event) -> float:

@@ -2,13 +2,11 @@
 
 import argparse
 import asyncio
-import json
 import statistics
 import sys
 import time
 
-from hubs import PREFIX, TRIVIAL, Hub, hepspawner, simple, worst_health
-from tornado.httpclient import AsyncHTTPClient
+from hubs import PREFIX, TRIVIAL, Hub, hepspawner, simple, storm
 
 USERS = [f"user{i}" for i in range(50)]
 
@@ -38,31 +36,6 @@ def labs(rounds: int) -> tuple[float, float]:
     return statistics.median(times["peer"]), statistics.median(times["ours"])
 
 
-async def storm(hub: Hub) -> tuple[float, float]:
-    """Seconds until 50 servers that were asked for at once are ready, and the worst /hub/health meanwhile."""
-    AsyncHTTPClient.configure(None, max_clients=200)
-    client = AsyncHTTPClient(force_instance=True)
-    headers = {"Authorization": f"token {hub.token}", "Content-Type": "application/json"}
-    stop = asyncio.Event()
-    health = asyncio.ensure_future(worst_health(hub.hub_url, stop))
-    await asyncio.sleep(0.3)
-
-    async def start(user: str) -> None:
-        url = f"{hub.hub_url}/api/users/{user}/server"
-        await client.fetch(url, method="POST", body="{}", headers=headers, request_timeout=300)
-
-    begin = time.perf_counter()
-    await asyncio.gather(*map(start, USERS))
-    while True:
-        answer = await client.fetch(f"{hub.hub_url}/api/users?state=ready", headers=headers, request_timeout=60)
-        if len(json.loads(answer.body)) >= len(USERS):
-            break
-        await asyncio.sleep(0.02)
-    seconds = time.perf_counter() - begin
-    stop.set()
-    return seconds, await health
-
-
 def storms(rounds: int) -> dict[str, tuple[float, float]]:
     """Of each spawner the median time for all and the median of the worst health, each round with a fresh hub."""
     command = [str(PREFIX / "bin/python"), "-I", "-S", str(TRIVIAL)]
@@ -71,7 +44,7 @@ def storms(rounds: int) -> dict[str, tuple[float, float]]:
         for make in (simple, hepspawner):
             with make(command) as hub:
                 hub.api("POST", "/users", {"usernames": USERS})
-                results.setdefault(hub.name, []).append(asyncio.run(storm(hub)))
+                results.setdefault(hub.name, []).append(asyncio.run(storm(hub, USERS)))
     return {
         name: (statistics.median(r[0] for r in rows), statistics.median(r[1] for r in rows))
         for name, rows in results.items()

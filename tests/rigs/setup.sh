@@ -6,7 +6,7 @@ set -uo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 . "$HERE/../../tools/lib.sh"
 
-PARTS="packages users venv-hub6 venv-hub5 apptainer image slurm"
+PARTS="packages users venv-hub6 venv-hub5 venv-batch apptainer image slurm"
 HUB6='jupyterhub==6.1.*' HUB5='jupyterhub==5.5.*'
 APPTAINER=$RIGS/apptainer/usr/bin/apptainer IMAGE=$RIGS/images/ml-base
 USERS="alice bob"
@@ -32,6 +32,7 @@ part_users() {
 
 part_venv-hub6() { make_venv "$RIGS/venv-hub6" demo,test,lint "$HUB6"; }
 part_venv-hub5() { make_venv "$RIGS/venv-hub5" demo "$HUB5"; }
+part_venv-batch() { make_venv "$RIGS/venv-batch" demo "$HUB6" 'batchspawner==1.3.*'; }  # for benchmarks/slurm.py alone
 part_venv() { run_parts venv-hub6 venv-hub5; }
 
 part_apptainer() {
