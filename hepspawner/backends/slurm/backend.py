@@ -3,7 +3,7 @@
 import asyncio
 import pwd
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...choice import Field, Who
@@ -11,6 +11,7 @@ from ...session import describe
 from ...session import log_path as server_log
 from ...templates import Templates
 from ..accounts import Account
+from ..asking import Asking
 from ..base import Availability, BackendError, JobStatus, Log, Phase, Tag
 from ..batch import BatchBackend, Listed
 from ..command import CommandError
@@ -40,26 +41,27 @@ class SlurmBackend(BatchBackend):
         self._associations: dict[str, tuple[list[str], list[str]]] = {}
         self._nodes: list[answers.Node] = []
         self._waiting: list[tuple[str, str]] = []
-        self._free_at, self._free_problem = 0.0, ""
-        self._free_wanted = asyncio.Event()
+        self._free_at = 0.0
+        self._known = Asking(f"backend {name}", "partitions", self._learn, _FACTS_INTERVAL, log)
+        self._free = Asking(f"backend {name}", "free nodes", self._see_what_is_free, _FREE_INTERVAL, log, True)
         self._accounting: bool | None = None
 
     # --- what users may choose
 
     def fields(self, who: Who) -> list[Field]:
-        self._free_wanted.set()
+        self._free.want()
         known = self._associations.get(who.name, ([], []))
         accounts = cluster.names_for(self.config.accounts, who, known[0])
         qos = cluster.names_for(self.config.qos, who, known[1])
         return cluster.fields(self.config, self._facts, who, accounts, qos)
 
     def availability(self, who: Who) -> Availability | None:
-        self._free_wanted.set()
+        self._free.want()
         if not self._free_at:
             return None
         mine = cluster.partitions_of(self.config, self._facts, who)
         return Availability(
-            self._free_at, cluster.rooms(self.config, self._nodes, self._waiting, mine), self._free_problem
+            self._free_at, cluster.rooms(self.config, self._nodes, self._waiting, mine), self._free.problem
         )
 
     def warning(self, runtime: int | None) -> int | None:
@@ -67,29 +69,9 @@ class SlurmBackend(BatchBackend):
 
     def open(self) -> None:
         super().open()
-        self._spawn(self._again("partitions", self._learn, _FACTS_INTERVAL))
-        self._spawn(self._again("free nodes", self._see_what_is_free, _FREE_INTERVAL, self._free_wanted))
-
-    async def _again(
-        self, what: str, ask: Callable[[], Any], interval: float, wanted: asyncio.Event | None = None
-    ) -> None:
-        """Ask now and then, while somebody wants to know."""
-        problem = ""
-        while True:
-            if wanted is not None:
-                wanted.clear()
-            try:
-                await ask()
-                problem = ""
-            except BackendError as error:
-                if str(error) != problem:
-                    self.log.warning("backend %s: cannot tell its %s: %s", self.name, what, error)
-                problem = str(error)
-            if what == "free nodes":
-                self._free_problem = problem
-            await asyncio.sleep(interval if not problem else min(interval, _FREE_INTERVAL))
-            if wanted is not None:
-                await wanted.wait()
+        self._free.want()
+        self._spawn(self._known.run())
+        self._spawn(self._free.run())
 
     async def _learn(self) -> None:
         records = answers.read_records(await self._ask("scontrol", "-o", "show", "partition"))
