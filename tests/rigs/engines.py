@@ -6,7 +6,12 @@ import pwd
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+Check = list[str] | Callable[[], str | None] | None
 
 
 def try_out(argv: list[str]) -> str | None:
@@ -25,17 +30,31 @@ def try_out(argv: list[str]) -> str | None:
     return lines[-1] if lines else f"exit status {done.returncode}"
 
 
+def try_htcondor() -> str | None:
+    """None where a pool starts to which a user may submit jobs, else why not."""
+    from tests.htcondor import Condor
+
+    try:
+        with Condor() as pool:
+            pool.sleeper("hold = true")
+    except Exception as e:
+        return (str(e) or repr(e)).strip().splitlines()[0]
+    return None
+
+
 def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
     engines: dict[str, str | list[str] | None] = {}
     missing: dict[str, str] = {}
 
-    def engine(name: str, path: Path | str | None, part: str, check: list[str] | None = None) -> None:
+    def engine(name: str, path: Path | str | None, part: str, check: Check = None) -> None:
         failed = rigs / "log" / f"{part}.failed"
         reason = None
         if path is None or not Path(path).exists():
             reason = failed.read_text().strip() if failed.exists() else f"tests/rigs/setup.sh {part} has not been run"
-        elif check:
+        elif isinstance(check, list):
             reason = try_out(prefix + check)
+        elif check:
+            reason = check()
         engines[name] = None if reason is not None else str(path)
         if reason is not None:
             missing[name] = reason or "unknown"
@@ -58,11 +77,13 @@ def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
     engine("chromium", chromium, "packages", [chromium or "", "--version"])
 
     known = {entry.pw_name for entry in pwd.getpwall()}
-    if prefix and known.issuperset(users):
-        engines["users"] = users
-    else:
-        engines["users"] = []
-        missing["users"] = "only root can act as other users" if not prefix else "accounts are missing"
+    no_users = None
+    if not (prefix and known.issuperset(users)):
+        no_users = "accounts are missing" if prefix else "only root can act as other users"
+    engines["users"] = [] if no_users else users
+    if no_users:
+        missing["users"] = no_users
+    engine("htcondor", rigs / "htcondor" / "complete", "htcondor", lambda: no_users or try_htcondor())
 
     target = rigs / "engines.json"
     new = target.with_suffix(".new")
