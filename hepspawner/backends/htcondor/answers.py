@@ -85,7 +85,7 @@ def _status(ad: Mapping[str, Any], now: float, blame: str) -> JobStatus:
     if state == _SUSPENDED:
         return JobStatus(Phase.RUNNING, "it is suspended: its node is needed otherwise", host=host_of(ad))
     if state == _HELD:
-        return held(ad, float(ad.get("ServerTime") or now))
+        return held(ad, now)
     if state == _COMPLETED:
         return end_of(ad)
     # A state of a newer HTCondor: surely no reason to give a server up.

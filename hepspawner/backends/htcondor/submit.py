@@ -55,7 +55,7 @@ def description(config: HTCondorConfig, session: "Session", tag: Tag) -> str:
         "periodic_remove": "JobStatus == 5 && HoldReasonCode =!= 1 && HoldReasonCode =!= 16 && "
         f"time() - EnteredCurrentStatus > {_HELD}",
         "batch_name": "jupyterhub",
-        **_resources(config, session),
+        **_resources(config, session, tag.user),
         f"My.{HUB}": _text(tag.hub),
         f"My.{TAG}": _text(write_tag(tag)),
     }
@@ -64,7 +64,7 @@ def description(config: HTCondorConfig, session: "Session", tag: Tag) -> str:
     return "".join(f"{name} = {value}\n" for name, value in given.items()) + "queue\n"
 
 
-def _resources(config: HTCondorConfig, session: "Session") -> dict[str, str]:
+def _resources(config: HTCondorConfig, session: "Session", user: str) -> dict[str, str]:
     gpu = config.gpus[session.gpu] if session.gpu else None
     disk, group = session.extra.get("disk"), session.extra.get("accounting_group")
     all_of = [part for part in (config.requirements, gpu and gpu.requirements) if part]
@@ -79,6 +79,8 @@ def _resources(config: HTCondorConfig, session: "Session") -> dict[str, str]:
         "requirements": " && ".join(f"({part})" for part in all_of),
         "rank": config.rank,
         "accounting_group": group and _word(str(group)),
+        # Else it would be the account that the hub runs as.
+        "accounting_group_user": group and config.token and _word(user),
         "allowed_execute_duration": session.runtime and session.runtime + _MARGIN,
     }
     return {name: str(value) for name, value in own.items() if value}

@@ -58,6 +58,7 @@ def held(ad: Mapping[str, Any], now: float) -> JobStatus:
     """What a hold means. HTCondor's own are the end; a person may have meant a pause of a job that never ran."""
     code, said = ad.get("HoldReasonCode"), str(ad.get("HoldReason") or "")
     if code == SPOOLING:
+        now = _number(ad.get("ServerTime"), now)  # whose clock is that of the other
         if now - _number(ad.get("EnteredCurrentStatus"), now) < _SPOOLING_PATIENCE:
             return JobStatus(Phase.QUEUED, "its files are being sent to the scheduler")
         return JobStatus(Phase.ENDED, "its files did not arrive at the scheduler", None, "Start it again.")
