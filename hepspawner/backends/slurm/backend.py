@@ -11,6 +11,7 @@ from ...session import describe
 from ...session import log_path as server_log
 from ...templates import Templates
 from ..accounts import Account
+from ..asking import Asking
 from ..base import Availability, BackendError, JobStatus, Log, Phase, Tag
 from ..batch import BatchBackend, Listed
 from ..command import CommandError
@@ -22,9 +23,7 @@ from .script import job_name, log_path, script, warning
 if TYPE_CHECKING:
     from ...session import Session
 
-_FACTS_INTERVAL = 600.0
 _FREE_INTERVAL = 60.0
-_FIRST_INTERVAL = 5.0
 _GONE = "Invalid job id specified"
 
 
@@ -43,55 +42,41 @@ class SlurmBackend(BatchBackend):
         self._associations: dict[str, tuple[list[str], list[str]]] = {}
         self._nodes: list[answers.Node] = []
         self._waiting: list[list[str]] | None = None
-        self._free_at, self._free_problem = 0.0, ""
-        self._free_wanted = asyncio.Event()
+        self._free_at, self._queue_wanted = 0.0, False
+        self._free = Asking(f"backend {name}", "free nodes", self._see_what_is_free, _FREE_INTERVAL, log, True)
         self._accounting: bool | None = None
 
     # --- what users may choose
 
     def fields(self, who: Who) -> list[Field]:
-        self._free_wanted.set()
+        self._want()
         known = self._associations.get(who.name, ([], []))
         accounts = cluster.names_for(self.config.accounts, who, known[0])
         qos = cluster.names_for(self.config.qos, who, known[1])
         return cluster.fields(self.config, self._facts, who, accounts, qos)
 
     def availability(self, who: Who) -> Availability | None:
-        self._free_wanted.set()
+        self._want()
         if not self._free_at:
             return None
         mine = cluster.partitions_of(self.config, self._facts, who)
         return Availability(
-            self._free_at, cluster.rooms(self.config, self._nodes, self._waiting, mine), self._free_problem
+            self._free_at, cluster.rooms(self.config, self._nodes, self._waiting, mine), self._free.problem
         )
 
     def warning(self, runtime: int | None) -> int | None:
         return warning(runtime)
 
+    def _want(self) -> None:
+        self._queue_wanted = True
+        self._free.want()
+
     def open(self) -> None:
         super().open()
-        self._spawn(self._follow())
+        self._free.want()  # limits of the form that the site does not say
+        self._spawn(self._free.run())
 
-    async def _follow(self) -> None:
-        """Ask what there is and what is free: often while somebody wants to know, else now and then."""
-        while True:
-            wanted = self._free_wanted.is_set()
-            self._free_wanted.clear()
-            try:
-                await self._see_nodes(wanted)
-                problem = ""
-            except BackendError as error:
-                problem = str(error)
-                if problem != self._free_problem:
-                    self.log.warning("backend %s: cannot tell what is free: %s", self.name, problem)
-            self._free_problem = problem
-            await asyncio.sleep(_FREE_INTERVAL if wanted or problem else _FIRST_INTERVAL)
-            try:
-                await asyncio.wait_for(self._free_wanted.wait(), _FACTS_INTERVAL)
-            except asyncio.TimeoutError:
-                pass
-
-    async def _see_nodes(self, wanted: bool) -> None:
+    async def _see_what_is_free(self) -> None:
         # Answers of a large cluster are long: they are read in a thread.
         text = await self._ask("sinfo", "-N", "-O", answers.NODE_FORMAT)
         self._nodes = await asyncio.to_thread(answers.read_nodes, text)
@@ -100,7 +85,7 @@ class SlurmBackend(BatchBackend):
             of = [f"cluster={self.config.cluster}"] if self.config.cluster else []
             text = await self.commands.ask("sacctmgr", "-n", "-P", "show", "assoc", *of, cluster.ASSOCIATIONS)
             self._associations = await asyncio.to_thread(cluster.read_associations, text)
-        if wanted:
+        if self._queue_wanted:  # not for the hub alone, which asks once at its start
             text = await self._ask("squeue", "-t", "PD", "-O", answers.QUEUE_FORMAT)
             self._waiting = await asyncio.to_thread(answers.rows, text, answers.QUEUE_HEADER)
         self._free_at = time.time()
