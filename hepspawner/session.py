@@ -269,6 +269,6 @@ def summary(choice: Choice, site: Site) -> str:
         parts.append(f"{choice.cpus} core{'s' if choice.cpus > 1 else ''}")
     parts += [format_size(choice.memory)] if choice.memory else []
     parts += [format_time(choice.runtime)] if choice.runtime else []
-    parts += [str(value) for value in choice.extra.values()]
+    parts += [f"{name} {value}" for name, value in choice.extra.items()]
     what = image.label if image else choice.custom_image
     return f"{what} on {backend.title or choice.backend}{' with ' + ', '.join(parts) if parts else ''}"

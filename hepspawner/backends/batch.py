@@ -5,13 +5,13 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote, unquote
 
 from ..site.model import BackendConfig
 from ..templates import Templates
 from .accounts import Account, account_of, own_account
 from .base import Backend, BackendError, JobStatus, Log, Phase, Tag
 from .command import CommandError, Commands, CommandsConfig, RunAs, Together
+from .tags import as_written
 from .watcher import Watcher
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ _RECONCILE_PATIENCE = 60.0
 _RECONCILE_AGAIN = 5.0
 _VERDICT_PATIENCE = 6.0
 _LAST_WORDS = 8192
-_NAME_LENGTH = 400
 _UNHEARD = JobStatus(Phase.UNKNOWN, "it was not asked for yet")
 
 
@@ -59,30 +58,6 @@ class _Tracked:
     hopeless: bool = False
     ours: bool = False
     """We end it: nobody need know how it ended."""
-
-
-def write_tag(tag: Tag) -> str:
-    """A tag as text of letters, digits and ``.-_~%:``, which every batch system takes as it is, and not too long."""
-    return ":".join(("hepspawner", tag.hub, tag.session, _short(tag.user), _short(tag.server)))
-
-
-def _short(name: str) -> str:
-    # Slurm takes 1024 characters; names of people may have 255, of 12 characters each. The session tells jobs apart.
-    quoted = quote(name, safe="")
-    return quoted if len(quoted) <= _NAME_LENGTH else f"{quoted[:_NAME_LENGTH].rpartition('%')[0]}~"
-
-
-def read_tag(text: str) -> Tag | None:
-    """The tag that `write_tag` wrote; None for any other text. A very long name comes back cut short."""
-    parts = text.split(":")
-    if len(parts) != 5 or parts[0] != "hepspawner":
-        return None
-    return Tag(hub=parts[1], session=parts[2], user=unquote(parts[3]), server=unquote(parts[4]))
-
-
-def as_written(tag: Tag) -> Tag:
-    """A tag as a job carries it."""
-    return read_tag(write_tag(tag)) or tag
 
 
 class BatchBackend(Backend):
@@ -247,8 +222,11 @@ class BatchBackend(Backend):
             try:
                 # Before the first order, too: the id may be another job's by now.
                 await self._watcher.look()
-                if self._is_over(job, tracked, asked, loop.time() > deadline):
-                    return
+            except BackendError as error:
+                problem = str(error)
+            if self._is_over(job, tag, tracked, asked and not problem, loop.time() > deadline):
+                return
+            try:
                 if loop.time() >= again:
                     await self._removing.add((job, tag.user))
                     again, asked = loop.time() + _CANCEL_AGAIN, True
@@ -263,11 +241,11 @@ class BatchBackend(Backend):
             await asyncio.sleep(pause)
             pause = min(pause * 2, 3.0)
 
-    def _is_over(self, job: str, tracked: _Tracked, asked: bool, late: bool) -> bool:
-        """Whether a job that is to end has ended, as of the last look."""
-        if job in self._listed and self._listed_as(job, tracked) is None:
-            return True
+    def _is_over(self, job: str, tag: Tag, tracked: _Tracked, asked: bool, late: bool) -> bool:
+        """Whether a job that is to end has ended, as of the last look, or its id is another one's by now."""
         listed = self._listed.get(job)
+        if self._tracked.get(job, tracked).tag != tracked.tag or (listed and not self.trusted(listed.account, tag)):
+            return True
         if listed is not None and listed.leaving and late:
             self.log.warning("backend %s: job %s was ended, but its node is not in order yet", self.name, job)
             return True

@@ -79,12 +79,16 @@ class Offer:
         return {
             name: config
             for name, config in self.backends.items()
-            if (image.backends is None or name in image.backends) and (image.gpu != "required" or config.gpus)
+            if (image.backends is None or name in image.backends) and (image.gpu != "required" or self.kinds(name))
         }
 
     def fields(self, backend: str) -> list[Field]:
         """Everything to choose on a backend."""
         return self._fields[backend] if backend in self._fields else base_fields(self.backends[backend])
+
+    def kinds(self, backend: str) -> list[str]:
+        """The kinds of GPU that this user can have on a backend."""
+        return [kind for one in self.fields(backend) if one.name == "gpu" for kind in one.most]
 
     def choose(self, options: Any) -> Choice:
         """The choice that user_options mean. Raises ChoiceError with all that is wrong."""
@@ -104,7 +108,8 @@ class Offer:
                 wrong = {**error.errors, **wrong}
                 gone = {*error.errors, *(["gpus"] if "gpu" in error.errors else [])}  # a count alone means another GPU
                 left = {name: value for name, value in kept.items() if name not in gone}
-                # an error may name a field that was not given: there is nothing to go with the rest
-                kept = left if len(left) < len(kept) else {}
+                # an error may name a field that was not given: then what is special goes first, and the image last
+                general = {name: value for name, value in kept.items() if name in ("image", "custom_image", "backend")}
+                kept = next((fewer for fewer in (left, general) if len(fewer) < len(kept)), {})
                 if not kept:
                     return {}, wrong

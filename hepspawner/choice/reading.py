@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 _MAX_OPTIONS = 40
 _MAX_TEXT = 4096
+_NO_GPU = 1000
+"""What a GPU that is not there weighs: more than all numbers that are too large, which can be made smaller."""
 _COMMON = {"image", "custom_image", "backend", "cpus", "memory", "gpu", "gpus", "runtime"}
 
 
@@ -150,8 +152,9 @@ class Reading:
         # Nothing was said: the first that has what else was asked for.
         kind = self.options.get("gpu")
         wants_gpu = kind is not None or self.options.get("gpus") not in (None, 0, "0")
-        for name, config in possible.items():
-            if not wants_gpu or (config.gpus and (kind is None or kind in config.gpus)):
+        for name in possible:
+            kinds = self.offer.kinds(name)
+            if not wants_gpu or (kinds and (kind is None or kind in kinds)):
                 return name
         return next(iter(possible))
 
@@ -202,7 +205,7 @@ class Reading:
     def _misfits(self, value: str, followers: list[Field]) -> int:
         """How much of what was asked for does not go with a value of the field that others depend on."""
         here = {one.name: one.cases[value] for one in followers if value in one.cases}
-        read, misfits = {}, int(self._wants_gpu and "gpu" not in here)
+        read, misfits = {}, _NO_GPU * (self._wants_gpu and "gpu" not in here)
         for name in [one.name for one in followers]:
             given = self.options.get(name)
             if given is None or (name == "gpus" and given in (0, "0")):
@@ -210,7 +213,7 @@ class Reading:
             try:
                 read[name] = here[name].read(given)
             except (KeyError, ValueError):
-                misfits += 1
+                misfits += _NO_GPU if name == "gpu" else 1
         too_many = "gpu" in read and read.get("gpus", 0) > here["gpu"].most[read["gpu"]]
         return misfits + too_many
 
@@ -226,7 +229,7 @@ class Reading:
         if count is None:
             count = 1 if asked_kind is not None or rule == "required" else 0
         if kinds is None:
-            if rule == "required" and image and not self.errors and self.offer.backends[backend].gpus:
+            if rule == "required" and image and not self.errors and self.offer.kinds(backend):
                 self.errors["gpu"] = f"{image.name} needs a GPU, and there is none with what was chosen"
             return None, 0  # a GPU asked for all the same is an unknown option: told as such
         if count and rule == "none" and image:
@@ -249,7 +252,7 @@ class Reading:
             if name in known or (name == "gpus" and value in (0, "0")):
                 continue
             if name in ("gpu", "gpus"):
-                with_gpu = [key for key, config in self.offer.backends.items() if config.gpus]
+                with_gpu = [key for key in self.offer.backends if self.offer.kinds(key)]
                 where = f"; there are GPUs on: {some(with_gpu)}" if with_gpu else ""
                 self.errors[name] = f"{backend} has no GPUs{where}"
             else:

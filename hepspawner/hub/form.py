@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..choice import Field, Offer
+from ..choice import ChoiceError, Field, Offer
 from ..site.model import Image
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class Row:
     """Of a select: all values of all backends."""
     optional: bool
     """Whether a select may stay empty: it has no default, or a backend does not have it."""
+    leads: bool
+    """Whether other fields depend on it, as on a partition."""
 
 
 def form_context(
@@ -71,8 +73,9 @@ def form_context(
     """
     options = {name: _echo(value) for name, value in options.items()}
     image, custom = _chosen_image(offer, options, errors, states)
-    backend = _chosen_backend(offer, image, options)
-    rows = _rows(offer, backend, image, options, errors)
+    taken = _would_take(offer, image, options)
+    backend = _chosen_backend(offer, image, options, taken)
+    rows = _rows(offer, backend, image, {**options, **_leading(offer, backend, options, taken)}, errors)
     fields = {one.name for one in offer.fields(backend)} if backend else set()
     beside = fields | {"image"} | ({"custom_image"} if offer.custom else set())
     beside |= {"backend"} if len(offer.backends) > 1 else set()
@@ -89,8 +92,9 @@ def form_context(
         else None,
         "backends": [_backend(offer, name) for name in offer.backends],
         "backend": backend,
+        "leading_rows": [row for row in rows if row.leads],
         "gpu_rows": [row for row in rows if row.name in ("gpu", "gpus")],
-        "rows": [row for row in rows if row.name not in ("gpu", "gpus")],
+        "rows": [row for row in rows if not row.leads and row.name not in ("gpu", "gpus")],
         "errors": errors,
         "general": {name: text for name, text in errors.items() if name not in beside},
         "notes": notes,
@@ -130,16 +134,34 @@ def _ok(image: Image, states: Mapping[str, Any]) -> bool:
     return state is None or state.ok
 
 
-def _chosen_backend(offer: Offer, image: Image | None, options: Mapping[str, str]) -> str:
-    """The backend that is chosen at first: the one asked for, else what `Offer.choose` would take; "" for none."""
+def _would_take(offer: Offer, image: Image | None, options: Mapping[str, str]) -> dict[str, Any]:
+    """The options of what `Offer.choose` would take, of those given as far as they are allowed; empty: nothing."""
+    given = {name: value for name, value in options.items() if value}
+    if image:
+        given = {**given, "image": image.name}
+        given.pop("custom_image", None)
+    try:
+        return offer.choose(offer.preset(given)[0]).options()
+    except ChoiceError:
+        return {}
+
+
+def _chosen_backend(offer: Offer, image: Image | None, options: Mapping[str, str], taken: Mapping[str, Any]) -> str:
+    """The backend that is chosen at first: the one asked for, else what would be taken; "" for none."""
     if options.get("backend") in offer.backends:
         return options["backend"]
-    possible = offer.backends_of(image)
-    kind, wanted = options.get("gpu"), options.get("gpu") or options.get("gpus", "0") not in ("", "0")
-    for name, config in possible.items():
-        if not wanted or (config.gpus and (not kind or kind in config.gpus)):
-            return name
-    return next(iter(possible or offer.backends), "")
+    return taken.get("backend") or next(iter(offer.backends_of(image) or offer.backends), "")
+
+
+def _leading(offer: Offer, backend: str, options: Mapping[str, str], taken: Mapping[str, Any]) -> dict[str, str]:
+    """The values at first of the fields on which others depend: those asked for, else what would be taken."""
+    fields = offer.fields(backend) if backend else []
+    found = {}
+    for one in fields:
+        if any(other.per == one.name for other in fields):
+            asked = options.get(one.name) or (taken.get(one.name) if taken.get("backend") == backend else None)
+            found[one.name] = asked if asked in dict(one.values) else one.default
+    return found
 
 
 def _groups(offer: Offer, chosen: Image | None, states: Mapping[str, Any]) -> list[Group]:
@@ -189,11 +211,12 @@ def _card(
 
 def _backend(offer: Offer, name: str) -> dict[str, Any]:
     config = offer.backends[name]
-    kinds = ", ".join(gpu.title or kind for kind, gpu in config.gpus.items())
+    kinds = ", ".join(label for one in offer.fields(name) if one.name == "gpu" for _, label in one.values)
     return {
         "name": name,
         "title": config.title or name,
         "hint": f"{_TYPES.get(config.type, config.type)} · {kinds or 'no GPU'}",
+        "shared": config.type != "local",
     }
 
 
@@ -206,33 +229,50 @@ def _rows(
     for name in names:
         for one in offer.fields(name):
             sharing.setdefault((one.name, one.kind == "select"), []).append((name, one))
+    leaders = {one.per for shared in sharing.values() for _, one in shared}
     rows: list[Row] = []
     for (name, select), shared in sharing.items():
         one = shared[0][1]
-        here = shared[0][0] == backend
-        values = dict(pair for _, field in shared for pair in field.values)
+        here = one.at(options) if shared[0][0] == backend else None
+        values = dict(pair for _, field in shared for pair in field.values) | dict(one.values)
         optional = len(shared) < len(names) or any(field.default is None for _, field in shared)
-        value = options.get(name) or (one.show(one.default) if here else "")
+        value = options.get(name) or (here.show(here.default) if here else "")
         if name == "gpu":
             wanted = image is not None and image.gpu == "required"
             wanted = (wanted or options.get("gpus", "") not in ("", "0")) and not (image and image.gpu == "none")
-            value = options.get(name) or (next(iter(values)) if here and wanted else "")
+            value = options.get(name) or (here.values[0][0] if here and wanted else "")
         elif name == "gpus":
             value = "1" if value in ("", "0") else value
-        error = errors.get(name, "") if here else ""
-        hint = _hint(offer, shared, len(names))
+        error = errors.get(name, "") if shared[0][0] == backend else ""
+        hint = _hint(offer, shared, len(names), options)
         # Two backends may mean different things by a name: then it stands twice.
         key = f"{name}-{one.kind}" if any(row.name == name for row in rows) else name
-        rows.append(Row(key, name, one.label, select, one.kind, value, hint, error, list(values.items()), optional))
+        leads = select and name in leaders
+        rows.append(
+            Row(key, name, one.label, select, one.kind, value, hint, error, list(values.items()), optional, leads)
+        )
     return rows
 
 
-def _hint(offer: Offer, shared: list[tuple[str, Field]], backends: int) -> str:
+def _hint(offer: Offer, shared: list[tuple[str, Field]], backends: int, options: Mapping[str, str]) -> str:
     """What is allowed, on each backend; in the page a script leaves the chosen one's."""
-    hints = {name: _allowed(one) for name, one in shared}
+    hints = {name: _allowed_on(offer, name, one, options) for name, one in shared}
     if backends == 1 or (len(hints) == backends and len(set(hints.values())) == 1):
         return next(iter(hints.values()))
     return "; ".join(f"{offer.backends[name].title or name}: {text}" for name, text in hints.items())
+
+
+def _allowed_on(offer: Offer, backend: str, one: Field, options: Mapping[str, str]) -> str:
+    """What is allowed on a backend, and where it depends on a partition, in which."""
+    if not one.per:
+        return _allowed(one)
+    leader = next(other for other in offer.fields(backend) if other.name == one.per)
+    value = options.get(one.per, "")
+    value = value if value in one.cases else next(iter(one.cases))
+    texts = {case: _allowed(one.cases[case]) for case, _ in leader.values if case in one.cases}
+    if len(texts) == len(leader.values) and len(set(texts.values())) == 1:
+        return texts[value]
+    return f"{texts[value]} in {leader.label.lower()} {dict(leader.values)[value]}"
 
 
 def _allowed(one: Field) -> str:
@@ -243,28 +283,36 @@ def _allowed(one: Field) -> str:
 
 
 def _data(offer: Offer, options: Mapping[str, str], urls: Mapping[str, str], query_prefix: str) -> dict[str, Any]:
-    """What the script needs beyond the page itself: ranges and defaults of each backend."""
-    backends = {}
-    for name, config in offer.backends.items():
-        backends[name] = {
-            "title": config.title or name,
-            "kinds": {kind: [gpu.title or kind, gpu.max] for kind, gpu in config.gpus.items()},
-            "fields": {
-                one.name: {
-                    "kind": one.kind,
-                    "default": one.default,
-                    "min": one.min,
-                    "max": one.max,
-                    "values": [value for value, _ in one.values],
-                    "hint": _allowed(one),
-                }
-                for one in offer.fields(name)
-            },
-        }
+    """What the scripts need beyond the page itself: addresses, and ranges and defaults of each backend."""
     return {
-        "preview": urls["preview"],
-        "spawn": urls["spawn"],
+        **{name: url for name, url in urls.items() if name != "static"},
         "prefix": query_prefix,
         "given": [name for name, value in options.items() if value],
-        "backends": backends,
+        "backends": {
+            name: {
+                "title": config.title or name,
+                "fields": {one.name: _spec(one) for one in offer.fields(name) if one.name != "gpus"},
+            }
+            for name, config in offer.backends.items()
+        },
     }
+
+
+def _spec(one: Field) -> dict[str, Any]:
+    """A field as the script has it. Of each of its cases there is only what differs, so that the page stays small."""
+    spec = _limits(next(iter(one.cases.values()), one))
+    if one.name == "gpu":
+        spec["values"] = dict(one.values)
+    if one.per:
+        cases = {value: _limits(case) for value, case in one.cases.items()}
+        differs = {name: {key: case[key] for key in case if case[key] != spec[key]} for name, case in cases.items()}
+        spec = {**spec, "per": one.per, "cases": differs}
+    return spec
+
+
+def _limits(one: Field) -> dict[str, Any]:
+    if one.name == "gpu":
+        return {"kind": one.kind, "most": one.most}
+    if one.kind == "select":
+        return {"kind": one.kind, "default": one.default, "values": dict(one.values)}
+    return {"kind": one.kind, "default": one.default, "min": one.min, "max": one.max, "hint": _allowed(one)}

@@ -44,15 +44,21 @@ def rig(engines: dict[str, Any]) -> Iterator[LocalRig]:
 
 
 @pytest.fixture(scope="module")
-def running_hub(rig: LocalRig, engines: dict[str, Any]) -> Iterator[RealHub]:
+def site(rig: LocalRig) -> dict[str, Any]:
+    """The site of a module's tests."""
+    return make_site(rig)
+
+
+@pytest.fixture(scope="module")
+def running_hub(site: dict[str, Any], engines: dict[str, Any]) -> Iterator[RealHub]:
     """A hub of JupyterHub 6 for a module."""
-    one = RealHub(engines["hub6"], make_site(rig)).start()
+    one = RealHub(engines["hub6"], site).start()
     yield one
     one.stop()
 
 
 @pytest.fixture
-def hub(running_hub: RealHub, rig: LocalRig) -> Iterator[RealHub]:
+def hub(running_hub: RealHub, rig: LocalRig, site: dict[str, Any]) -> Iterator[RealHub]:
     """The module's hub; after each test no server runs and nobody is known any more."""
     running_hub.mark_log()
     yield running_hub
@@ -62,8 +68,8 @@ def hub(running_hub: RealHub, rig: LocalRig) -> Iterator[RealHub]:
     for model in running_hub.api("GET", "/users").json():
         if not model["admin"]:
             assert running_hub.api("DELETE", f"/users/{model['name']}").ok
-    if running_hub.site != make_site(rig):
-        running_hub.change_site(make_site(rig))
+    if running_hub.site != site:
+        running_hub.change_site(site)
 
 
 @pytest.fixture

@@ -127,6 +127,55 @@ def site_of(rig: LocalRig, cvmfs: Path, run: list[str] | None = None) -> dict[st
     }
 
 
+def slurm_site_of(rig: LocalRig, cvmfs: Path) -> dict[str, Any]:
+    """The same site with a Slurm cluster. There is none where this is drawn: its commands fail."""
+    site = site_of(rig, cvmfs)
+    cluster = {
+        "type": "slurm",
+        "title": "Tier-3 cluster",
+        "commands": {"environment": {"SLURM_CONF": "/there/is/none"}},
+        "gpus": {"a100": {"title": "NVIDIA A100", "max": 4}, "l40s": {"title": "NVIDIA L40S", "max": 2}},
+        "partitions": {
+            "standard": {
+                "title": "Standard",
+                "cpus": {"default": 2, "max": 64},
+                "memory": {"default": "4G", "max": "256G"},
+                "runtime": {"default": "8h", "max": "4d"},
+            },
+            "gpu": {
+                "title": "GPU",
+                "cpus": {"default": 8, "max": 32},
+                "memory": {"default": "32G", "max": "256G"},
+                "runtime": {"default": "8h", "max": "2d"},
+                "gpus": {"a100": 4, "l40s": 2},
+            },
+            "short": {
+                "title": "Short",
+                "cpus": {"default": 1, "max": 8},
+                "memory": {"default": "2G", "max": "16G"},
+                "runtime": {"default": "1h", "max": "2h"},
+            },
+        },
+        "accounts": ["atlas", "teaching"],
+    }
+    site["backends"] = {"cluster": cluster, "node": site["backends"]["node"]}
+    return site
+
+
+def room(name: str, cores: tuple[int, int], waiting: int, **gpus: tuple[int, int]) -> dict[str, Any]:
+    """What is free in a partition, as the hub tells it."""
+    amounts = {kind: {"free": free, "total": total, "waiting": 0} for kind, (free, total) in gpus.items()}
+    free = {"free": cores[0], "total": cores[1]}
+    return {"name": name.lower(), "title": name, "up": True, "cores": free, "waiting": waiting, "gpus": amounts}
+
+
+ROOMS = [
+    room("Standard", (412, 2048), 17),
+    room("GPU", (180, 512), 2, a100=(3, 16), l40s=(6, 8)),
+    room("Short", (96, 128), 0),
+]
+
+
 def save(page: Page, name: str, cvmfs: Path) -> None:
     """A picture. There is no CVMFS where it is drawn: its directories stand somewhere else, which is not to be seen."""
     page.evaluate(
@@ -144,7 +193,7 @@ def save(page: Page, name: str, cvmfs: Path) -> None:
 def ask(form: Form) -> None:
     """What the pictures' user wants."""
     form.pick("ATLAS ML base")
-    form.gpu.click()
+    form.gpu.check()
     form.field("Memory").fill("32G")
 
 
@@ -186,6 +235,16 @@ def draw(visits: Visits, hub: RealHub, rig: LocalRig, cvmfs: Path) -> None:
     rig.release()
     one.page.get_by_role("link", name="Change something and try again").wait_for()
     save(one.page, "failure", cvmfs)
+    hub.change_site(slurm_site_of(rig, cvmfs))
+    page = visits.new(viewport={"width": 1180, "height": 1000})
+    free = {"title": "", "at": 0, "age": 20, "problem": "", "rooms": ROOMS}
+    page.route("**/hepspawner/availability", lambda route: route.fulfill(json={"backends": {"cluster": free}}))
+    other = rig.users[1]  # to whom nothing has failed
+    enter(page, hub, other)
+    one = Form(page, hub, other).open(backend="cluster", image="ml-base")
+    one.gpu.check()
+    one.page.get_by_text("3 of 16 free", exact=True).wait_for()
+    save(one.page, "form-slurm", cvmfs)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from tests.conformance.rig import LocalRig
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>\"'>"
 FARM = "The farm"
 GPUS = "GPU machines"
+CLUSTER = "The cluster"
 
 
 def make_site(rig: LocalRig) -> dict[str, Any]:
@@ -56,3 +57,42 @@ def make_site(rig: LocalRig) -> dict[str, Any]:
             },
         },
     }
+
+
+def make_slurm_site(rig: LocalRig, environment: dict[str, str] | None = None) -> dict[str, Any]:
+    """The same images on a cluster with partitions, and on the farm. `environment`: that of Slurm's commands, which
+    fail without it."""
+    site = make_site(rig)
+    site["backends"] = {
+        "cluster": {
+            "type": "slurm",
+            "title": CLUSTER,
+            "run_as": "runuser",
+            "poll_interval": "1s",
+            "commands": {"environment": environment or {"SLURM_CONF": "/there/is/none"}},
+            "gpus": {"a100": {"title": "NVIDIA A100", "max": 2, "gres": "gpu:a100"}},
+            "partitions": {
+                "cpu": {
+                    "title": "CPU nodes",
+                    "cpus": {"default": 1, "max": 64},
+                    "memory": {"default": "2G", "max": "64G"},
+                    "runtime": {"default": "2h", "max": "1d"},
+                },
+                "gpu": {
+                    "title": "GPU nodes",
+                    "cpus": {"default": 4, "max": 32},
+                    "memory": {"default": "8G", "max": "128G"},
+                    "runtime": {"default": "1h", "max": "4h"},
+                    "gpus": {"a100": 2},
+                },
+            },
+        },
+        "farm": {
+            **LocalRig.part(rig),
+            "title": FARM,
+            "cpus": {"default": 1, "max": 4},
+            "memory": {"default": "2G", "max": "8G"},
+            "runtime": {"default": "1h", "max": "8h"},
+        },
+    }
+    return site

@@ -104,6 +104,10 @@ class Form:
         return self.page.get_by_role("button", name="Start again")
 
     @property
+    def partition(self) -> Locator:
+        return self.page.get_by_label("Partition")
+
+    @property
     def gpu(self) -> Locator:
         """The switch."""
         return self.page.get_by_role("switch", name="GPU")

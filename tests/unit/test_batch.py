@@ -6,8 +6,9 @@ import logging
 import pytest
 
 from hepspawner.backends.base import BackendError, JobStatus, Phase, Tag
-from hepspawner.backends.batch import BatchBackend, BatchConfig, Listed, as_written
+from hepspawner.backends.batch import BatchBackend, BatchConfig, Listed
 from hepspawner.backends.command import CommandError
+from hepspawner.backends.tags import as_written
 
 LOG = logging.getLogger("test")
 INTERVAL = 0.05

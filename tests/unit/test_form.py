@@ -349,7 +349,10 @@ def test_the_script_gets_of_each_partition_what_differs():
         "cases": {"cpu": {}, "gpu": {"default": 4, "max": 32, "hint": "1 to 32"}},
     }  # fmt: skip
     assert fields["runtime"]["cases"] == {"cpu": {}, "gpu": {}}
-    assert fields["gpu"] == {"kind": "select", "most": {"a100": 2}, "per": "partition", "cases": {"gpu": {}}}
+    assert fields["gpu"] == {
+        "kind": "select", "values": {"a100": "NVIDIA A100"}, "most": {"a100": 2}, "per": "partition",
+        "cases": {"gpu": {}},
+    }  # fmt: skip
     assert "per" not in fields["partition"]
     fields = data_of(draw(clustered(groups=["insiders"])))["backends"]["slurm"]["fields"]
     assert fields["gpu"]["cases"] == {"gpu": {}, "new": {"most": {"a100": 1, "h200": 8}}}
@@ -373,6 +376,17 @@ def test_there_is_a_place_for_what_is_free():
     assert page.one("small", **{"data-backend": "htc"})["class"] == "hep-free"
     assert data_of(draw(clustered()))["availability"] == "/hub/a"
     assert Elements(draw(clustered({"slurm": SLURM}))).one("small", **{"data-backend": "slurm"}) == shared
+
+
+def test_two_backends_may_call_a_value_differently():
+    own = {
+        name: [Field("queue", "Queue", "select", "a", values=(("a", f"A of {name}"), (name, name)))]
+        for name in ("htc", "ic")
+    }
+    for backend in ("htc", "ic"):
+        html = draw(offer_of(own=own), options={"backend": backend})
+        assert f"A of {backend}\n" in html  # of the chosen one, and for the script those of both
+        assert data_of(html)["backends"]["ic"]["fields"]["queue"]["values"] == {"a": "A of ic", "ic": "ic"}
 
 
 def test_custom_image_only_where_allowed():

@@ -251,12 +251,12 @@ def test_a_site_may_set_threads_itself():
 @pytest.mark.parametrize(
     "options, line",
     [
-        ({}, "ATLAS base on The farm with 1 core, 2G, 8h, short"),
-        ({"cpus": 4, "runtime": "90m"}, "ATLAS base on The farm with 4 cores, 2G, 90m, short"),
+        ({}, "ATLAS base on The farm with 1 core, 2G, 8h, partition short"),
+        ({"cpus": 4, "runtime": "90m"}, "ATLAS base on The farm with 4 cores, 2G, 90m, partition short"),
         ({"image": "trainer", "gpu": "a100", "gpus": 2}, "trainer on The GPUs with 2 × NVIDIA A100, 4 cores, 8G"),
         (
             {"custom_image": "/cvmfs/unpacked/x", "partition": "long"},
-            "/cvmfs/unpacked/x on The farm with 1 core, 2G, 8h, long",
+            "/cvmfs/unpacked/x on The farm with 1 core, 2G, 8h, partition long",
         ),
         ({"backend": "secret-backend"}, "ATLAS base on secret-backend with 1 core"),
     ],

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from hepspawner.backends.accounts import Account
 from hepspawner.backends.base import Amount, BackendError, Phase, Tag
-from hepspawner.backends.batch import as_written, read_tag, write_tag
 from hepspawner.backends.slurm import SlurmBackend, answers, cluster
 from hepspawner.backends.slurm.errors import refusal
 from hepspawner.backends.slurm.script import LAUNCHER, directives, script, warning
 from hepspawner.backends.slurm.words import REASONS, end_of, reason_for_waiting
+from hepspawner.backends.tags import as_written, read_tag, write_tag
 from hepspawner.choice import ChoiceError, Offer, Who
 from hepspawner.site.load import SiteError, load_site
 from hepspawner.templates import Templates
@@ -28,12 +28,13 @@ PARTITIONS = {
     "gpu": {"cpus": {"max": 32}, "gpus": {"a100": 2, "t4": 1}, "runtime": {"default": "1h", "max": "4h"}},
     "staff": {"groups": ["staff"]},
 }
+GPUS = {"a100": {"title": "NVIDIA A100", "max": 4, "gres": "gpu:a100"}}
 PART = {
     "type": "slurm",
     "cpus": {"default": 1, "max": 8},
     "memory": {"default": "1G", "max": "8G"},
     "runtime": {"default": "8h", "max": "1d"},
-    "gpus": {"a100": {"title": "NVIDIA A100", "max": 4, "gres": "gpu:a100"}, "t4": {"partition": "gpu"}},
+    "gpus": {**GPUS, "t4": {"partition": "gpu"}},
     "partitions": PARTITIONS,
 }
 
@@ -382,6 +383,23 @@ def test_the_partition_follows_what_was_asked_for():
         one.choose({"partition": "cpu", "gpu": "a100"})
     with pytest.raises(ChoiceError, match=r"gpus: 3 is not allowed on farm, partition gpu; allowed: 0 to 2"):
         one.choose({"gpu": "a100", "gpus": 3})
+
+
+def test_an_image_that_needs_a_gpu():
+    def of(who, groups=()):
+        site = {"images": [{"name": "cuda", "path": "/x", "gpu": "required"}, {"name": "x", "path": "/x"}]}
+        partitions = {"cpu": {}, "gpu": {"groups": ["gpu"], "gpus": {"a100": 2}, "cpus": {"max": 32}}}
+        loaded = load_site({**site, "backends": {"farm": {**PART, "gpus": GPUS, "partitions": partitions}}})
+        person = Who(who, frozenset(groups))
+        fields = {"farm": SlurmBackend("farm", loaded.backends["farm"], LOG).fields(person)}
+        return Offer(loaded, person, fields)
+
+    assert list(of("alice").images) == ["x"]  # there is no GPU for her
+    one = of("bob", ["gpu"])
+    assert one.choose({"image": "cuda"}).extra["partition"] == "gpu"
+    with pytest.raises(ChoiceError, match=r"^cpus: 64 is not allowed on farm, partition gpu; allowed: 1 to 32$"):
+        one.choose({"image": "cuda", "cpus": 64})
+    assert one.preset({"image": "cuda", "partition": "cpu"})[0] == {"image": "cuda"}
 
 
 def test_partitions_accounts_and_qos_are_for_who_may_use_them():

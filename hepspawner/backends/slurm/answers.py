@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..base import BackendError, JobStatus, Phase, Tag
-from ..batch import Listed, read_tag
+from ..batch import Listed
+from ..tags import read_tag
 from .words import end_of, reason_for_waiting
 
 _HEADER = "JOBID|STATE|EXEC_HOST|START_TIME|RESTART_COUNT|EXIT_CODE|USER|REASON|COMMENT"

@@ -121,7 +121,7 @@ class SlurmBackend(BatchBackend):
                 return answers.read_submission(result.out)
             except BackendError as error:
                 raise CommandError(str(error), unclear=True) from None
-        meant = refusal(result.text)
+        meant = refusal(result.text, bool(session.gpu))
         if meant is None:
             raise CommandError(f"sbatch says: {result.text}", result.text, unclear=True)
         about = f"{meant.field}: " if meant.field else ""

@@ -43,6 +43,9 @@ _REFUSALS: tuple[tuple[str, Refusal], ...] = (
 )
 
 
-def refusal(text: str) -> Refusal | None:
-    """Why sbatch surely made no job, from what it said; None where that cannot be told."""
+def refusal(text: str, gpu: bool = False) -> Refusal | None:
+    """Why sbatch surely made no job, from what it said (`gpu`: one was asked for); None where that cannot be told."""
+    if gpu and "Requested node configuration is not available" in text:
+        # What Slurm says of a kind that it does not know, too.
+        return Refusal("gpu", "no node of the partition has so many of that kind, or not with the rest")
     return next((meant for part, meant in _REFUSALS if part in text), None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...templates import Templates
 from ..accounts import Account
 from ..base import Tag
-from ..batch import write_tag
+from ..tags import write_tag
 from .config import WORD, SlurmConfig
 
 if TYPE_CHECKING:

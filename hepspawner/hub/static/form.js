@@ -9,7 +9,8 @@
   const data = JSON.parse($("data").textContent);
   const rows = [...root.querySelectorAll(".hep-row[data-kind]")].map(describeRow);
   const gpu = { row: $("gpu-row"), toggle: $("gpu-on"), kind: $("gpu"), count: $("gpus") };
-  const state = { backend: "", touched: new Set(), wantsGpu: false, kind: "" };
+  const leaders = rows.filter((field) => field.row.classList.contains("leads")); // others depend on them
+  const state = { backend: "", place: "", touched: new Set(), wantsGpu: false, kind: "", picked: {} };
 
   // --- sizes and times, as hepspawner.units writes and reads them
 
@@ -55,14 +56,29 @@
       hint: row.querySelector("small"), label: row.querySelector("label").textContent, stops: [] };
   }
 
-  function specOf(field, backend) {
-    const spec = data.backends[backend]?.fields[field.name];
+  function specOf(name, backend) {
+    const spec = data.backends[backend]?.fields[name];
+    return spec?.per ? caseOf(spec, leaderOf(spec)?.control.value) : spec;
+  }
+
+  // A field that depends on another one, as it is beside a value of that; of each case there is only what differs.
+  const caseOf = (spec, value) => spec.cases[value] && { ...spec, ...spec.cases[value] };
+  const leaderOf = (spec) => leaders.find((field) => field.name === spec.per);
+
+  function specFor(field, backend) {
+    const spec = specOf(field.name, backend);
     return spec && (spec.kind === "select") === (field.kind === "select") ? spec : null;
   }
 
-  // Gives a field the ranges of a backend; its value is kept where the backend allows it.
+  // Where the limits of a field hold.
+  function placeOf(spec, backend) {
+    const leader = spec?.per && leaderOf(spec);
+    return leader ? `in ${leader.label.toLowerCase()} ${leader.control.selectedOptions[0]?.text}` : `on ${title(backend)}`;
+  }
+
+  // Gives a field the ranges that it has now; its value is kept where they allow it.
   function fit(field, backend, changed) {
-    const spec = specOf(field, backend);
+    const spec = specFor(field, backend);
     const { control } = field;
     field.row.hidden = control.disabled = !spec;
     if (!spec) return;
@@ -80,12 +96,18 @@
   function fitSelect(field, spec, backend) {
     const { control } = field;
     for (const option of control.options) {
-      option.disabled = option.hidden = option.value ? !spec.values.includes(option.value) : spec.default !== null;
+      option.disabled = option.hidden = option.value ? !(option.value in spec.values) : spec.default !== null;
+      name(option, spec);
     }
     const chosen = control.selectedOptions[0];
     if (chosen && !chosen.disabled) return;
-    if (chosen?.value && state.touched.has(field.name)) note(`${field.label}: ${chosen.label} is not on ${title(backend)}`);
+    if (chosen?.value && state.touched.has(field.name)) note(`${field.label}: ${chosen.text} is not ${placeOf(spec, backend)}`);
     control.value = spec.default ?? "";
+  }
+
+  // Two backends may mean different things by a value.
+  function name(option, spec) {
+    if (option.value in spec.values) option.text = spec.values[option.value];
   }
 
   function fitText(field, spec, backend) {
@@ -94,7 +116,7 @@
     if (!state.touched.has(field.name) || !control.value.trim()) control.value = show(kind, spec.default);
     else if (value < spec.min || (spec.max && value > spec.max)) {
       const limit = value < spec.min ? spec.min : spec.max;
-      note(`${field.label}: ${show(kind, limit)} instead of ${control.value}, the ${value < spec.min ? "least" : "most"} on ${title(backend)}`);
+      note(`${field.label}: ${show(kind, limit)} instead of ${control.value}, the ${value < spec.min ? "least" : "most"} ${placeOf(spec, backend)}`);
       control.value = show(kind, limit);
     }
     clearError(control);
@@ -118,8 +140,10 @@
   // --- errors and notes
 
   function touch(control) {
+    const leader = leaders.find((field) => field.control === control);
     state.touched.add(control.name);
     clearError(control);
+    if (leader) pick(leader);
     refresh();
   }
 
@@ -133,27 +157,15 @@
   // Says what is wrong with a value before the hub does. It does not stop anybody: the hub decides. Nothing may move: the
   // field is often left by pressing a button, which would be gone from below the mouse before it is let go.
   function judge(field) {
-    const spec = specOf(field, state.backend);
+    const spec = specFor(field, state.backend);
     const text = field.control.value.trim();
     if (!spec || field.kind === "select" || !text) return;
     const value = read(field.kind, text);
     if (value >= spec.min && (!spec.max || value <= spec.max)) return;
     clearError(field.control);
-    mark(field.control);
+    field.control.classList.add("is-invalid");
+    field.control.setAttribute("aria-invalid", "true");
     field.hint.classList.add("err");
-  }
-
-  function mark(control) {
-    control.classList.add("is-invalid");
-    control.setAttribute("aria-invalid", "true");
-  }
-
-  function fail(control, message) {
-    clearError(control);
-    mark(control);
-    const text = Object.assign(document.createElement("p"), { className: "err", id: control.id + "-error", textContent: message });
-    control.setAttribute("aria-describedby", `${control.id}-hint ${text.id}`);
-    control.parentElement.append(text);
   }
 
   function note(text) {
@@ -179,7 +191,7 @@
 
   function whyNot(chosen, backend, index) {
     if (chosen.backends && !chosen.backends.includes(index)) return "cannot run this image";
-    if (chosen.rule === "required" && !Object.keys(data.backends[backend].kinds).length) return "no GPU, and this image needs one";
+    if (chosen.rule === "required" && !data.backends[backend].fields.gpu) return "no GPU, and this image needs one";
     return "";
   }
 
@@ -201,29 +213,67 @@
     return radio ? radio.value : "";
   }
 
-  function fitGpu(chosen, backend, changed) {
+  const wantsGpu = (chosen) => chosen.rule === "required" || (chosen.rule !== "none" && state.wantsGpu);
+
+  // A GPU that is wanted leads to where there is one, as to another partition, and back when it is not wanted any more.
+  function lead(chosen, backend) {
+    const leader = leaders.find((field) => !field.row.hidden);
+    if (!leader) return;
+    const { control, label } = leader;
+    const values = [...control.options].filter((option) => !option.hidden).map((option) => option.value);
+    const spec = data.backends[backend].fields.gpu;
+    const able = spec?.per === leader.name ? values.filter((value) => spec.cases[value]) : values;
+    for (const option of control.options) {
+      if (!option.hidden) option.disabled = chosen.rule === "required" && !able.includes(option.value);
+    }
+    const picked = values.includes(state.picked[leader.name]) ? state.picked[leader.name] : control.value;
+    let value = picked;
+    if (wantsGpu(chosen) && !able.includes(picked)) value = able.find((one) => state.kind in caseOf(spec, one).most) ?? able[0];
+    if (value === control.value) return;
+    const left = control.selectedOptions[0]?.text;
+    control.value = value;
+    note(`${label}: ${control.selectedOptions[0].text} ${value === picked ? "again" : `instead of ${left}, which has no GPU`}`);
+  }
+
+  // Who picks a value of such a field means it: without a GPU where there is none.
+  function pick(field) {
+    state.picked[field.name] = field.control.value;
+    const spec = data.backends[state.backend]?.fields.gpu;
+    if (spec?.per !== field.name || spec.cases[field.control.value] || !gpu.toggle.checked) return;
+    state.wantsGpu = false;
+    note(`No GPU: there is none ${placeOf(spec, state.backend)}`);
+  }
+
+  function fitGpu(chosen, backend, moved, first) {
     if (!gpu.row) return;
-    const kinds = data.backends[backend]?.kinds || {};
-    const names = Object.keys(kinds);
-    const wanted = chosen.rule === "required" || (chosen.rule !== "none" && state.wantsGpu);
-    const on = wanted && names.length > 0;
-    if (changed && wanted && !names.length) note(`There is no GPU on ${title(backend)}`);
-    gpu.row.hidden = gpu.kind.disabled = !names.length;
+    const spec = specOf("gpu", backend);
+    const kinds = spec?.most || {};
+    const options = [...gpu.kind.options];
+    const wanted = wantsGpu(chosen);
+    const on = wanted && Object.keys(kinds).length > 0;
+    if (moved && wanted && !on) note(`There is no GPU on ${title(backend)}`);
+    gpu.row.hidden = gpu.kind.disabled = !data.backends[backend]?.fields.gpu;
     gpu.toggle.checked = on;
     gpu.toggle.disabled = chosen.rule !== "optional";
     $("gpu-why").textContent = { none: "This image has no GPU software.", required: "This image needs a GPU." }[chosen.rule] || "";
     gpu.kind.hidden = gpu.count.hidden = gpu.count.disabled = $("gpus-hint").hidden = !on;
     $("gpu-hint").hidden = true;
-    for (const option of gpu.kind.options) option.hidden = option.disabled = on ? !(option.value in kinds) : option.value !== "";
+    for (const option of options) {
+      option.hidden = option.disabled = on ? !(option.value in kinds) : option.value !== "";
+      if (on) name(option, spec);
+    }
     if (!on) {
       gpu.kind.value = "";
       return;
     }
-    if (!(gpu.kind.value in kinds)) gpu.kind.value = state.kind in kinds ? state.kind : names[0];
-    if (state.kind && !(state.kind in kinds)) note(`${kinds[gpu.kind.value][0]} instead of ${state.kind}, which is not on ${title(backend)}`);
+    if (!(gpu.kind.value in kinds)) gpu.kind.value = state.kind in kinds ? state.kind : options.find((option) => option.value in kinds).value;
+    if (state.kind && !(state.kind in kinds)) {
+      const missing = options.find((option) => option.value === state.kind)?.text || state.kind;
+      note(`${gpu.kind.selectedOptions[0].text} instead of ${missing}, which is not ${placeOf(spec, backend)}`);
+    }
     state.kind = gpu.kind.value;
-    const most = kinds[state.kind][1];
-    if (read("count", gpu.count.value) > most && changed) {
+    const most = kinds[state.kind];
+    if (read("count", gpu.count.value) > most && !first) {
       note(`${most} GPU${most > 1 ? "s" : ""} instead of ${gpu.count.value}, the most of this kind`);
       gpu.count.value = most;
     }
@@ -233,48 +283,49 @@
 
   // --- all of it, after each change
 
+  // `first`: the page is as it came, and its values stay as they are.
   function refresh(first) {
     const chosen = image();
     const backend = chooseBackend(chosen);
-    const changed = backend !== state.backend;
-    if (changed) for (const field of rows) fit(field, backend, !first);
-    fitGpu(chosen, backend, !first);
+    if (backend !== state.backend) for (const field of leaders) fit(field, backend, !first);
+    lead(chosen, backend);
+    const place = JSON.stringify([backend, ...leaders.map((field) => field.control.value)]);
+    const moved = place !== state.place;
+    if (moved) for (const field of rows) if (!leaders.includes(field)) fit(field, backend, !first);
+    fitGpu(chosen, backend, moved && !first, first);
     state.backend = backend;
+    state.place = place;
     if ($("custom_image")) $("custom_image").required = chosen.own;
     summarise(chosen, backend);
+    root.dispatchEvent(new Event("hep-refresh"));
   }
 
   function summarise(chosen, backend) {
-    const parts = [];
-    if (gpu.row && gpu.kind.value) parts.push(`${gpu.count.value || 1}\u00a0×\u00a0${gpu.kind.selectedOptions[0].label}`);
-    let time = "";
-    for (const { row, control, name, label } of rows) {
-      const value = control.value.trim();
-      if (row.hidden || !value) continue;
-      if (name === "runtime") time = value;
-      else if (name === "cpus") parts.push(`${value} core${value === "1" ? "" : "s"}`);
-      else if (name === "memory") parts.push(value);
-      else parts.push(`${label.toLowerCase()} ${control.selectedOptions?.[0].label ?? value}`);
-    }
     const bold = (text) => Object.assign(document.createElement("b"), { textContent: text });
     const line = [bold(chosen.title), " on ", bold(title(backend))];
+    const parts = [];
+    if (gpu.row && gpu.kind.value) parts.push(`${gpu.count.value || 1}\u00a0×\u00a0${gpu.kind.selectedOptions[0].text}`);
+    let time = "";
+    for (const field of rows) {
+      const { control, name, label } = field;
+      const value = control.value.trim();
+      if (field.row.hidden || !value) continue;
+      const text = control.selectedOptions?.[0].text ?? value;
+      if (leaders.includes(field)) line.push(` (${label.toLowerCase()} ${text})`);
+      else if (name === "runtime") time = value;
+      else if (name === "cpus") parts.push(`${value} core${value === "1" ? "" : "s"}`);
+      else if (name === "memory") parts.push(value);
+      else parts.push(`${label.toLowerCase()} ${text}`);
+    }
     if (parts.length) line.push(" with ", parts.join(", "));
     if (time) line.push(", for ", bold(time));
     $("summary").replaceChildren(...line, ".");
   }
 
-  // What would be posted, as user_options: an empty field was not chosen.
-  function options() {
-    const given = {};
-    for (const [name, value] of new FormData(form)) if (name !== "_xsrf" && String(value).trim()) given[name] = String(value).trim();
-    if (given.image) delete given.custom_image;
-    if (!given.gpu) delete given.gpus;
-    return given;
-  }
-
   // Reads the page as it is: after loading, after a reset, and when the browser comes back to it.
   function begin() {
-    state.backend = "";
+    state.backend = state.place = "";
+    state.picked = Object.fromEntries(leaders.map((field) => [field.name, field.control.value]));
     state.touched = new Set(data.given);
     state.kind = gpu.kind?.value || "";
     state.wantsGpu = Boolean(state.kind) && data.given.some((name) => name === "gpu" || name === "gpus");
@@ -326,48 +377,7 @@
     form.requestSubmit($("go"));
   });
 
-  // --- links and the job
-
-  $("link").addEventListener("click", async () => {
-    const url = new URL(data.spawn, location.href);
-    for (const [name, value] of Object.entries(options())) url.searchParams.set(data.prefix + name, value);
-    try {
-      await navigator.clipboard.writeText(url.href);
-      $("link").textContent = "Copied";
-      setTimeout(() => ($("link").textContent = "Copy link"), 2000);
-    } catch {
-      // no clipboard without https: show it, to be copied by hand
-      $("url").hidden = false;
-      $("url").value = url.href;
-      $("url").select();
-    }
-  });
-
-  async function preview() {
-    const response = await fetch(data.preview, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "X-XSRFToken": window.jhdata?.xsrf_token || "" },
-      body: JSON.stringify({ options: options(), server: data.server }),
-    });
-    const answer = await response.json().catch(() => ({}));
-    if (response.ok) return answer.text;
-    const errors = Object.entries(answer.errors || {});
-    for (const [name, text] of errors) {
-      const control = root.querySelector(`:is(.hep-row, .hep-own) [name="${CSS.escape(name)}"]:not([type=radio]):enabled`);
-      if (control) fail(control, text);
-    }
-    return errors.map(([name, text]) => `${name}: ${text}`).join("\n") || answer.message || `The hub answered ${response.status}.`;
-  }
-
-  $("show").addEventListener("click", async () => {
-    const text = await preview().catch(() => "The hub does not answer.");
-    $("job").querySelector("pre").textContent = text;
-    $("job").showModal();
-  });
-  $("job").querySelector("button").addEventListener("click", () => $("job").close());
-
   window.addEventListener("pageshow", (event) => event.persisted && begin());
-  $("mini").hidden = false;
   if ($("again")) $("again").hidden = false;
   if (gpu.row) $("toggle").hidden = false;
   begin();
