@@ -17,8 +17,8 @@ from typing import Any
 
 from hepspawner.choice import Offer, Who
 from hepspawner.hub import form
-from hepspawner.templates import Templates
 from hepspawner.site.load import load_site
+from hepspawner.templates import Templates
 
 FLAGS = [
     "--no-sandbox",

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..base import BackendError, JobStatus, Phase, Tag
-from ..batch import Listed, read_tag
+from ..batch import Listed
+from ..tags import read_tag
 from .submit import TAG
 from .words import end_of, held, host_of, waiting
 

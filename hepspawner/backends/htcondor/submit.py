@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...units import parse_size
 from ..base import Tag
-from ..batch import write_tag
+from ..tags import write_tag
 from .config import HTCondorConfig
 
 if TYPE_CHECKING:
