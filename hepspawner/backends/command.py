@@ -19,6 +19,7 @@ RunAs = Literal["runuser", "sudo", "setuid", "none"]
 _AT_ONCE = 8
 _MOST_OUTPUT = 64 * 1024 * 1024
 _TIMEOUT = 30
+_LAST_WORDS = 8192
 
 
 _WAYS: dict[str, tuple[str, ...]] = {"runuser": ("runuser",), "sudo": ("sudo",)}
@@ -126,6 +127,14 @@ class Commands:
         if result.code:
             raise CommandError(f"{name} says: {result.text or f'exit code {result.code}'}", result.text)
         return result.out
+
+    async def tail(self, path: str, account: Account) -> list[str]:
+        """The last lines of a user's file, read as the user by a process that can be given up; empty: none."""
+        try:
+            text = await self.ask("tail", "-c", str(_LAST_WORDS), "--", path, account=account)
+        except CommandError:
+            return []
+        return text.splitlines()[-40:]
 
 
 async def run(

@@ -87,10 +87,8 @@ class HTCondorBackend(BatchBackend):
             return await super().account(user)
         return Account(self._tokens.checked(user), self._own.uid, self._own.home, {})
 
-    def trusted(self, account: str, tag: Tag | None) -> Tag | None:
-        if self._tokens is None:
-            return super().trusted(account, tag)
-        return tag if tag and account == tag.user else None
+    def _owner(self, user: str) -> str:
+        return user if self._tokens else super()._owner(user)
 
     async def _as(self, account: Account) -> dict[str, str]:
         """What makes a command the user's, beside `run_as`."""
@@ -98,17 +96,16 @@ class HTCondorBackend(BatchBackend):
 
     @property
     def _may_end_all(self) -> bool:
-        """Whether the hub's own account may end all jobs: it is root on the schedd's machine, or they are its own."""
+        # It is root on the schedd's machine, or they are its own.
         by_root = self.config.run_as in ("runuser", "setuid") and not self.config.schedd
         return by_root or (self.config.run_as == "none" and self._tokens is None)
 
     # --- jobs
 
     def preview(self, session: "Session") -> str:
-        user = session.environment.get("JUPYTERHUB_USER") or session.environment.get("APPTAINERENV_JUPYTERHUB_USER", "")
-        account = Account(user or "USER", 0, "", {})
+        account = Account(session.user, 0, "", {})
         argv = self.commands.argv("condor_submit", *self._submission(), account=account, within=_SUBMIT)
-        text = description(self.config, session, Tag("HUB", user, "", "SESSION"))
+        text = description(self.config, session, Tag(self.hub or "HUB", session.user, "", "SESSION"))
         return f"# {' '.join(argv)}, with this on its standard input\n{text}\n{describe(session)}"
 
     def _submission(self) -> list[str]:
@@ -199,18 +196,7 @@ class HTCondorBackend(BatchBackend):
         tracked = self._tracked.get(job)
         return tracked.tag if tracked else None
 
-    async def _remove(self, jobs: list[tuple[str, str]]) -> None:
-        if self._may_end_all:
-            await self._condor_rm([job for job, _ in jobs])
-            return
-        # The hub's account may end no jobs but its own: each user's go in one command.
-        by_user: dict[str, list[str]] = {}
-        for job, user in jobs:
-            by_user.setdefault(user, []).append(job)
-        for user, mine in by_user.items():
-            await self._condor_rm(mine, await self.account(user))
-
-    async def _condor_rm(self, jobs: list[str], account: Account | None = None) -> None:
+    async def _end(self, jobs: list[str], account: Account | None) -> None:
         mine = await self._as(account) if account else {}
         arguments = [*self.config.where, "-constraint", self._ours(jobs)]
         result = await self.commands.run("condor_rm", *arguments, account=account, **mine)
@@ -222,7 +208,11 @@ class HTCondorBackend(BatchBackend):
             account = await self.account(tag.user)
         except BackendError:
             return []
-        lines = [] if self._tokens else await self.tail(server_log(tag.server).replace("~", account.home, 1), account)
+        lines = (
+            []
+            if self._tokens
+            else await self.commands.tail(server_log(tag.server).replace("~", account.home, 1), account)
+        )
         return lines + await self._fetch(job, account)
 
     async def _fetch(self, job: str, account: Account) -> list[str]:

@@ -96,9 +96,8 @@ class SlurmBackend(BatchBackend):
     # --- jobs
 
     def preview(self, session: "Session") -> str:
-        user = session.environment.get("JUPYTERHUB_USER") or session.environment.get("APPTAINERENV_JUPYTERHUB_USER", "")
-        tag = Tag(self.hub or "(hub)", user, "", "(session)")
-        account = Account(user or "USER", 0, f"/home/{user or 'USER'}", {})
+        tag = Tag(self.hub or "(hub)", session.user, "", "(session)")
+        account = Account(session.user, 0, f"/home/{session.user}", {})
         job_input = {"ticket": "(signed by the hub)"}
         text = script(self.config, self.templates, session, tag, account, job_input, "… hepspawner/node/launcher.py …")
         return f"# {' '.join(self._sbatch(account))}, with this on its standard input\n{text}\n{describe(session)}"
@@ -154,26 +153,10 @@ class SlurmBackend(BatchBackend):
         self._accounting = True
         return await asyncio.to_thread(answers.read_accounting, text, job_name(self.hub), _name_of)
 
-    async def _remove(self, jobs: list[tuple[str, str]]) -> None:
-        if self.config.run_as != "sudo":
-            await self._scancel([*self._cluster, *(job for job, _ in jobs)])
-            return
-        # The hub's account may end no jobs but its own: each user's go in one command.
-        by_user: dict[str, list[str]] = {}
-        for job, user in jobs:
-            by_user.setdefault(user, []).append(job)
-        problems = []
-        for user, mine in by_user.items():
-            try:
-                await self._scancel([*self._cluster, *mine], await self.account(user))
-            except BackendError as error:  # nothing of another user's
-                problems.append(str(error))
-        if problems:
-            raise BackendError("; ".join(problems))
-
-    async def _scancel(self, arguments: list[str], account: Account | None = None) -> None:
+    async def _end(self, jobs: list[str], account: Account | None) -> None:
         # The name: after a crash of Slurm an id may be another job's.
-        result = await self.commands.run("scancel", f"--name={job_name(self.hub)}", *arguments, account=account)
+        name = f"--name={job_name(self.hub)}"
+        result = await self.commands.run("scancel", name, *self._cluster, *jobs, account=account)
         complaints = result.err.splitlines()
         if result.code and not (complaints and all(_GONE in line for line in complaints)):
             raise CommandError(f"scancel says: {result.text}", result.text, unclear=True)
@@ -183,9 +166,9 @@ class SlurmBackend(BatchBackend):
             account = await self.account(tag.user)
         except BackendError:
             return []
-        lines = await self.tail(server_log(tag.server).replace("~", account.home, 1), account)
+        lines = await self.commands.tail(server_log(tag.server).replace("~", account.home, 1), account)
         own = log_path(self.config, account, job)
-        return lines + (await self.tail(own, account) if own else [])
+        return lines + (await self.commands.tail(own, account) if own else [])
 
 
 def _cancelled(status: JobStatus) -> bool:
