@@ -67,6 +67,7 @@ class Request:
 class Session:
     """What the launcher is told, and what the backend asks its scheduler for."""
 
+    user: str
     image: str
     """What people call the image."""
     argv: list[Any]
@@ -146,6 +147,7 @@ def build_session(request: Request) -> Session:
             literal(path), argv, mounts=mounts, vendor=gpu.vendor if gpu else None, apptainer=backend.apptainer
         )
     return Session(
+        user=request.user,
         image=image.label if image else path or "",
         argv=argv,
         environment=environment,

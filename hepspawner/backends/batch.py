@@ -23,7 +23,6 @@ _CANCEL_AGAIN = 10.0
 _RECONCILE_PATIENCE = 60.0
 _RECONCILE_AGAIN = 5.0
 _VERDICT_PATIENCE = 6.0
-_LAST_WORDS = 8192
 _UNHEARD = JobStatus(Phase.UNKNOWN, "it was not asked for yet")
 
 
@@ -97,8 +96,18 @@ class BatchBackend(Backend):
         system knows nothing there is nothing in the answer. Raises BackendError: cannot tell."""
 
     @abstractmethod
-    async def _remove(self, jobs: list[tuple[str, str]]) -> None:
-        """End jobs, given with the users they are of; those that are gone are no error. Raises BackendError."""
+    async def _end(self, jobs: list[str], account: Account | None) -> None:
+        """End jobs by one command, as a user or (None) as the hub; those that are gone are no error. Raises
+        BackendError."""
+
+    @property
+    def _may_end_all(self) -> bool:
+        """Whether the hub's own account may end everybody's jobs."""
+        return self.config.run_as != "sudo"
+
+    def _owner(self, user: str) -> str:
+        """The account that the system shows as the owner of a user's job."""
+        return self._own.name if self.config.run_as == "none" else user
 
     # --- the contract
 
@@ -359,20 +368,28 @@ class BatchBackend(Backend):
 
     def trusted(self, account: str, tag: Tag | None) -> Tag | None:
         """A tag of this hub, if the job's account may carry it: users can write any tag on jobs of their own."""
-        expected = self._own.name if self.config.run_as == "none" else tag and tag.user
         ours = tag is not None and tag.hub == self.hub
-        return tag if ours and expected and account.lower() == expected.lower() else None
+        return tag if ours and tag and account.lower() == self._owner(tag.user).lower() else None
+
+    async def _remove(self, jobs: list[tuple[str, str]]) -> None:
+        """End jobs, given with the users they are of. Raises BackendError."""
+        if self._may_end_all:
+            await self._end([job for job, _ in jobs], None)
+            return
+        by_user: dict[str, list[str]] = {}
+        for job, user in jobs:
+            by_user.setdefault(user, []).append(job)
+        problems = []
+        for user, mine in by_user.items():
+            try:
+                await self._end(mine, await self.account(user))
+            except BackendError as error:  # of one user, who may be gone: the others' jobs are ended all the same
+                problems.append(str(error))
+        if problems:
+            raise BackendError("; ".join(problems))
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-    async def tail(self, path: str, account: Account) -> list[str]:
-        """The last lines of a user's file, read as the user by a process that can be given up; empty: none."""
-        try:
-            text = await self.commands.ask("tail", "-c", str(_LAST_WORDS), "--", path, account=account)
-        except BackendError:
-            return []
-        return text.splitlines()[-40:]

@@ -19,6 +19,7 @@ RunAs = Literal["runuser", "sudo", "setuid", "none"]
 _AT_ONCE = 8
 _MOST_OUTPUT = 64 * 1024 * 1024
 _TIMEOUT = 30
+_LAST_WORDS = 8192
 
 
 _WAYS: dict[str, tuple[str, ...]] = {"runuser": ("runuser",), "sudo": ("sudo",)}
@@ -81,9 +82,9 @@ class Commands:
         # Of each command: one that hangs must not keep the others waiting.
         self._turns: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_AT_ONCE))
 
-    def argv(self, name: str, *arguments: str, account: Account | None = None) -> list[str]:
-        """The command line, for the hub's own account or for a user's."""
-        argv = [self._config.paths.get(name, name), *arguments]
+    def argv(self, name: str, *arguments: str, account: Account | None = None, within: Sequence[str] = ()) -> list[str]:
+        """The command line, for the hub's own account or for a user's. `within`: what runs the command."""
+        argv = [*within, self._config.paths.get(name, name), *arguments]
         if account is not None and self.run_as == "runuser":
             return ["runuser", "-u", account.name, "--", *argv]
         if account is not None and self.run_as == "sudo":
@@ -96,10 +97,16 @@ class Commands:
         return [program for program in programs if not shutil.which(program, path=_path())]
 
     async def run(
-        self, name: str, *arguments: str, account: Account | None = None, stdin: str = "", **environment: str
+        self,
+        name: str,
+        *arguments: str,
+        account: Account | None = None,
+        stdin: str = "",
+        within: Sequence[str] = (),
+        **environment: str,
     ) -> Result:
         """Run a command to its end. Raises CommandError where it cannot be started or takes too long."""
-        argv = self.argv(name, *arguments, account=account)
+        argv = self.argv(name, *arguments, account=account, within=within)
         process = account.process if account is not None and self.run_as == "setuid" else {}
         variables = {"PATH": _path(), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
         variables |= {**self._config.environment, **environment}
@@ -107,12 +114,27 @@ class Commands:
         async with self._turns[name]:
             return await run(argv, stdin.encode(), variables, timeout, process)
 
-    async def ask(self, name: str, *arguments: str, account: Account | None = None, **environment: str) -> str:
+    async def ask(
+        self,
+        name: str,
+        *arguments: str,
+        account: Account | None = None,
+        within: Sequence[str] = (),
+        **environment: str,
+    ) -> str:
         """The output of a command that has no other effect. Raises CommandError where it failed in any way."""
-        result = await self.run(name, *arguments, account=account, **environment)
+        result = await self.run(name, *arguments, account=account, within=within, **environment)
         if result.code:
             raise CommandError(f"{name} says: {result.text or f'exit code {result.code}'}", result.text)
         return result.out
+
+    async def tail(self, path: str, account: Account) -> list[str]:
+        """The last lines of a user's file, read as the user by a process that can be given up; empty: none."""
+        try:
+            text = await self.ask("tail", "-c", str(_LAST_WORDS), "--", path, account=account)
+        except CommandError:
+            return []
+        return text.splitlines()[-40:]
 
 
 async def run(

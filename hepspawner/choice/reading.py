@@ -82,7 +82,7 @@ class Reading:
         self._unknown(backend)
         if self.errors:
             raise ChoiceError(self.errors)
-        own = [one.name for one in self.fields if one.name not in _COMMON]
+        own = [one for one in self.fields if one.name not in _COMMON and values.get(one.name) is not None]
         return Choice(
             backend=backend,
             image=image.name if image else None,
@@ -92,7 +92,8 @@ class Reading:
             gpu=gpu,
             gpus=gpus,
             runtime=values.get("runtime"),
-            extra={name: values[name] for name in own if values.get(name) is not None},
+            # as people write them: a size without a unit could not be read again
+            extra={one.name: one.show(values[one.name]) for one in own},
         )
 
     custom: str | None = None

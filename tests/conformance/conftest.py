@@ -5,14 +5,19 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.htcondor_rig import HTCondorRig
 from tests.conformance.rig import BackendRig, LocalRig
 from tests.conformance.slurm_rig import SlurmRig
 from tests.hubs import Hubs, pytest_runtest_makereport  # noqa: F401
 from tests.realhub import RealHub, eventually
 
 # A backend joins here, with the engines without which it cannot run.
-RIGS: dict[str, Callable[[dict[str, Any]], BackendRig]] = {"local": LocalRig, "slurm": SlurmRig}
-NEEDS: dict[str, list[str]] = {"local": ["hub6"], "slurm": ["hub6", "slurm"]}
+RIGS: dict[str, Callable[[dict[str, Any]], BackendRig]] = {
+    "local": LocalRig,
+    "slurm": SlurmRig,
+    "htcondor": HTCondorRig,
+}
+NEEDS: dict[str, list[str]] = {"local": ["hub6"], "slurm": ["hub6", "slurm"], "htcondor": ["hub6", "htcondor"]}
 
 
 @pytest.fixture(

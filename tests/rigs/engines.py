@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.htcondor import Condor
 from tests.slurm import Slurm, find
 
 Check = list[str] | Callable[[], str | None] | None
@@ -33,14 +34,25 @@ def try_out(argv: list[str]) -> str | None:
     return lines[-1] if lines else f"exit status {done.returncode}"
 
 
-def try_slurm(**knobs: Any) -> str | None:
-    """None where a cluster starts to which a user may submit jobs, else why not."""
+def attempt(work: Callable[[], object]) -> str | None:
+    """None where it can be done, else why not."""
     try:
-        with Slurm(**knobs) as cluster:
-            cluster.submit("true", "--hold")
+        work()
     except Exception as e:
         return (str(e) or repr(e)).strip().splitlines()[0]
     return None
+
+
+def use_slurm(**knobs: Any) -> None:
+    """A cluster starts, and a user may submit jobs to it."""
+    with Slurm(**knobs) as cluster:
+        cluster.submit("true", "--hold")
+
+
+def use_htcondor() -> None:
+    """A pool starts, and a user may submit jobs to it."""
+    with Condor() as pool:
+        pool.sleeper("hold = true")
 
 
 def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
@@ -67,7 +79,7 @@ def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
     slurmctld, slurmdbd = find("slurmctld"), find("slurmdbd") if find("mariadbd") else None
     # meanwhile, for it mostly waits; one that does accounting shows that the other works, too
     pool = ThreadPoolExecutor(1)
-    accounting = pool.submit(lambda: no_users or try_slurm(DBD=1)) if slurmctld and slurmdbd else None
+    accounting = pool.submit(lambda: no_users or attempt(lambda: use_slurm(DBD=1))) if slurmctld and slurmdbd else None
 
     for hub in ("hub6", "hub5"):
         python = rigs / f"venv-{hub}" / "bin" / "python"
@@ -90,7 +102,8 @@ def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
         engine("slurmdbd", slurmdbd, "slurm", accounting.result)
     else:
         engine("slurmdbd", None, "slurm")
-    engine("slurm", slurmctld, "slurm", lambda: no_users or (None if engines["slurmdbd"] else try_slurm()))
+    engine("slurm", slurmctld, "slurm", lambda: no_users or (None if engines["slurmdbd"] else attempt(use_slurm)))
+    engine("htcondor", rigs / "htcondor" / "complete", "htcondor", lambda: no_users or attempt(use_htcondor))
     engines["users"] = [] if no_users else users
     if no_users:
         missing["users"] = no_users

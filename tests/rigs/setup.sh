@@ -6,7 +6,7 @@ set -uo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 . "$HERE/../../tools/lib.sh"
 
-PARTS="packages users venv-hub6 venv-hub5 venv-batch apptainer image slurm"
+PARTS="packages users venv-hub6 venv-hub5 venv-batch apptainer image slurm htcondor"
 HUB6='jupyterhub==6.1.*' HUB5='jupyterhub==5.5.*'
 APPTAINER=$RIGS/apptainer/usr/bin/apptainer IMAGE=$RIGS/images/ml-base
 USERS="alice bob"
@@ -84,6 +84,11 @@ apt_install_stopped() {
   )
 }
 
+part_htcondor() {
+  [ "$(id -u)" = 0 ] || { echo "only root can run HTCondor's daemons, which act as other users"; return 1; }
+  apt_install patchelf binutils && bash "$HERE/htcondor/install.sh" "$RIGS/htcondor"
+}
+
 # run_part PART: once at a time on this machine, its output in a log
 run_part() {
   local part=$1 log=$RIGS/log/$1.log t0=$SECONDS rc
@@ -130,7 +135,7 @@ for part in "$@"; do
     all)
       run_parts packages users
       { run_part apptainer; run_part image; } & rest=$!
-      run_part slurm & rest="$rest $!"
+      { run_part slurm; run_part htcondor; } & rest="$rest $!"
       run_parts venv-hub6 venv-hub5
       wait $rest
       [ ! -e "$RIGS/log/venv-hub6.failed" ] || bad=1

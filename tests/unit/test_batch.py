@@ -51,11 +51,11 @@ class Farm(BatchBackend):
             raise BackendError(self.down)
         return {job: self.known[job] for job in ended if job in self.known}
 
-    async def _remove(self, jobs):
+    async def _end(self, jobs, account):
         if self.down:
             raise CommandError(self.down)
         self.removed.append(sorted(jobs))
-        for job, _ in jobs:
+        for job in jobs:
             self.jobs.pop(job, None)
 
     def set(self, job, status):
@@ -160,7 +160,7 @@ async def test_nobodys_job_is_removed_after_a_while_and_nothing_else(farm, caplo
     one.jobs["5"] = Listed("5", one._own.name, Tag("another hub", "me", "", "x"), RUNNING)
     one.owned = lambda tag: tag.session == "mine"
     await until(lambda: one.removed)
-    assert one.removed == [[("2", "me")]]
+    assert one.removed == [["2"]]
     assert set(one.jobs) == {"1", "3", "4", "5"}
     assert "job 2 (hub/me//nobody's) belongs to no server" in caplog.text
     looks = one.looks
@@ -209,7 +209,7 @@ async def test_a_submission_that_is_given_up_leaves_no_job(farm):
     with pytest.raises(asyncio.CancelledError):
         await work
     go.set()
-    await until(lambda: one.removed == [[("9", "me")]])
+    await until(lambda: one.removed == [["9"]])
 
 
 async def test_200_stops_are_few_commands(farm):

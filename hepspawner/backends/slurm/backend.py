@@ -11,6 +11,7 @@ from ...session import describe
 from ...session import log_path as server_log
 from ...templates import Templates
 from ..accounts import Account
+from ..asking import Asking
 from ..base import Availability, BackendError, JobStatus, Log, Phase, Tag
 from ..batch import BatchBackend, Listed
 from ..command import CommandError
@@ -22,9 +23,7 @@ from .script import job_name, log_path, script, warning
 if TYPE_CHECKING:
     from ...session import Session
 
-_FACTS_INTERVAL = 600.0
 _FREE_INTERVAL = 60.0
-_FIRST_INTERVAL = 5.0
 _GONE = "Invalid job id specified"
 
 
@@ -43,55 +42,41 @@ class SlurmBackend(BatchBackend):
         self._associations: dict[str, tuple[list[str], list[str]]] = {}
         self._nodes: list[answers.Node] = []
         self._waiting: list[list[str]] | None = None
-        self._free_at, self._free_problem = 0.0, ""
-        self._free_wanted = asyncio.Event()
+        self._free_at, self._queue_wanted = 0.0, False
+        self._free = Asking(f"backend {name}", "free nodes", self._see_what_is_free, _FREE_INTERVAL, log, True)
         self._accounting: bool | None = None
 
     # --- what users may choose
 
     def fields(self, who: Who) -> list[Field]:
-        self._free_wanted.set()
+        self._want()
         known = self._associations.get(who.name, ([], []))
         accounts = cluster.names_for(self.config.accounts, who, known[0])
         qos = cluster.names_for(self.config.qos, who, known[1])
         return cluster.fields(self.config, self._facts, who, accounts, qos)
 
     def availability(self, who: Who) -> Availability | None:
-        self._free_wanted.set()
+        self._want()
         if not self._free_at:
             return None
         mine = cluster.partitions_of(self.config, self._facts, who)
         return Availability(
-            self._free_at, cluster.rooms(self.config, self._nodes, self._waiting, mine), self._free_problem
+            self._free_at, cluster.rooms(self.config, self._nodes, self._waiting, mine), self._free.problem
         )
 
     def warning(self, runtime: int | None) -> int | None:
         return warning(runtime)
 
+    def _want(self) -> None:
+        self._queue_wanted = True
+        self._free.want()
+
     def open(self) -> None:
         super().open()
-        self._spawn(self._follow())
+        self._free.want()  # limits of the form that the site does not say
+        self._spawn(self._free.run())
 
-    async def _follow(self) -> None:
-        """Ask what there is and what is free: often while somebody wants to know, else now and then."""
-        while True:
-            wanted = self._free_wanted.is_set()
-            self._free_wanted.clear()
-            try:
-                await self._see_nodes(wanted)
-                problem = ""
-            except BackendError as error:
-                problem = str(error)
-                if problem != self._free_problem:
-                    self.log.warning("backend %s: cannot tell what is free: %s", self.name, problem)
-            self._free_problem = problem
-            await asyncio.sleep(_FREE_INTERVAL if wanted or problem else _FIRST_INTERVAL)
-            try:
-                await asyncio.wait_for(self._free_wanted.wait(), _FACTS_INTERVAL)
-            except asyncio.TimeoutError:
-                pass
-
-    async def _see_nodes(self, wanted: bool) -> None:
+    async def _see_what_is_free(self) -> None:
         # Answers of a large cluster are long: they are read in a thread.
         text = await self._ask("sinfo", "-N", "-O", answers.NODE_FORMAT)
         self._nodes = await asyncio.to_thread(answers.read_nodes, text)
@@ -100,7 +85,7 @@ class SlurmBackend(BatchBackend):
             of = [f"cluster={self.config.cluster}"] if self.config.cluster else []
             text = await self.commands.ask("sacctmgr", "-n", "-P", "show", "assoc", *of, cluster.ASSOCIATIONS)
             self._associations = await asyncio.to_thread(cluster.read_associations, text)
-        if wanted:
+        if self._queue_wanted:  # not for the hub alone, which asks once at its start
             text = await self._ask("squeue", "-t", "PD", "-O", answers.QUEUE_FORMAT)
             self._waiting = await asyncio.to_thread(answers.rows, text, answers.QUEUE_HEADER)
         self._free_at = time.time()
@@ -111,9 +96,8 @@ class SlurmBackend(BatchBackend):
     # --- jobs
 
     def preview(self, session: "Session") -> str:
-        user = session.environment.get("JUPYTERHUB_USER") or session.environment.get("APPTAINERENV_JUPYTERHUB_USER", "")
-        tag = Tag(self.hub or "(hub)", user, "", "(session)")
-        account = Account(user or "USER", 0, f"/home/{user or 'USER'}", {})
+        tag = Tag(self.hub or "(hub)", session.user, "", "(session)")
+        account = Account(session.user, 0, f"/home/{session.user}", {})
         job_input = {"ticket": "(signed by the hub)"}
         text = script(self.config, self.templates, session, tag, account, job_input, "… hepspawner/node/launcher.py …")
         return f"# {' '.join(self._sbatch(account))}, with this on its standard input\n{text}\n{describe(session)}"
@@ -169,26 +153,10 @@ class SlurmBackend(BatchBackend):
         self._accounting = True
         return await asyncio.to_thread(answers.read_accounting, text, job_name(self.hub), _name_of)
 
-    async def _remove(self, jobs: list[tuple[str, str]]) -> None:
-        if self.config.run_as != "sudo":
-            await self._scancel([*self._cluster, *(job for job, _ in jobs)])
-            return
-        # The hub's account may end no jobs but its own: each user's go in one command.
-        by_user: dict[str, list[str]] = {}
-        for job, user in jobs:
-            by_user.setdefault(user, []).append(job)
-        problems = []
-        for user, mine in by_user.items():
-            try:
-                await self._scancel([*self._cluster, *mine], await self.account(user))
-            except BackendError as error:  # nothing of another user's
-                problems.append(str(error))
-        if problems:
-            raise BackendError("; ".join(problems))
-
-    async def _scancel(self, arguments: list[str], account: Account | None = None) -> None:
+    async def _end(self, jobs: list[str], account: Account | None) -> None:
         # The name: after a crash of Slurm an id may be another job's.
-        result = await self.commands.run("scancel", f"--name={job_name(self.hub)}", *arguments, account=account)
+        name = f"--name={job_name(self.hub)}"
+        result = await self.commands.run("scancel", name, *self._cluster, *jobs, account=account)
         complaints = result.err.splitlines()
         if result.code and not (complaints and all(_GONE in line for line in complaints)):
             raise CommandError(f"scancel says: {result.text}", result.text, unclear=True)
@@ -198,9 +166,9 @@ class SlurmBackend(BatchBackend):
             account = await self.account(tag.user)
         except BackendError:
             return []
-        lines = await self.tail(server_log(tag.server).replace("~", account.home, 1), account)
+        lines = await self.commands.tail(server_log(tag.server).replace("~", account.home, 1), account)
         own = log_path(self.config, account, job)
-        return lines + (await self.tail(own, account) if own else [])
+        return lines + (await self.commands.tail(own, account) if own else [])
 
 
 def _cancelled(status: JobStatus) -> bool:

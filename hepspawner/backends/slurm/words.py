@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..base import JobStatus, Phase
+from ..exits import LAUNCHER_EXITS
 
 
 class Waiting(NamedTuple):
@@ -125,12 +126,6 @@ def end_of(state: str, code: tuple[int, int] | None, host: str, who: str = "") -
 
 _NO_OUTPUT = 53
 """What Slurm gives as the signal where it could not open the job's log: "JobLaunchFailure", as for any signal."""
-_LAUNCHER_EXITS = {
-    75: ("the node could not reach the hub in time", "Tell the site's admins: hub_url may be wrong for the nodes."),
-    77: ("the hub refused its claim", "Start it again; if that fails too, tell the site's admins."),
-    126: ("the node's Python could not be run", "Tell the site's admins: the key python names another."),
-    127: ("the node has no Python where the job looked", "Tell the site's admins: the key python names another."),
-}
 
 
 def _failure(exit_code: int, signal: int, where: str, ended: Callable[..., JobStatus]) -> JobStatus:
@@ -142,6 +137,6 @@ def _failure(exit_code: int, signal: int, where: str, ended: Callable[..., JobSt
         return ended(text, "Ask for more memory.", 137)
     if signal:
         return ended(f"it was killed by signal {signal}", exit_code=128 + signal)
-    if exit_code in _LAUNCHER_EXITS:
-        return ended(*_LAUNCHER_EXITS[exit_code], exit_code)
+    if exit_code in LAUNCHER_EXITS:
+        return ended(*LAUNCHER_EXITS[exit_code], exit_code)
     return ended(f"the job ended with exit code {exit_code}" if exit_code else "the job failed", "", exit_code or 1)
