@@ -103,8 +103,8 @@ class Backend(ABC):
     Config: ClassVar[type[BackendConfig]] = BackendConfig
     bind: ClassVar[str] = "0.0.0.0"
     """Address on which servers listen."""
-    address: ClassVar[str | None] = None
-    """Address at which the hub reaches them; None: the one that the node uses toward the hub."""
+    address: str | None = None
+    """Address at which the hub reaches them, as docs/protocol.md has it; None: the one the node uses toward the hub."""
 
     queues: ClassVar[bool] = False
     """Whether jobs may wait for hours before they run."""

@@ -152,6 +152,20 @@ def outward(hub):
         return connection.getsockname()[0]
 
 
+def reachable(address, hub):
+    """The address of this node: `hostname` and `interface:NAME` are looked up, None is outward. Raises OSError."""
+    if not address:
+        return outward(hub)
+    if address == "hostname":
+        return socket.getfqdn()
+    kind, _, name = address.partition(":")
+    if kind != "interface":
+        return address
+    import fcntl
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # SIOCGIFADDR
+        return socket.inet_ntoa(fcntl.ioctl(probe, 0x8915, struct.pack("256s", raw(name)[:15]))[20:24])
+
+
 def bindable(port):
     """A port that can be bound now: `port`, or any where it is 0. None where `port` is taken."""
     with socket.socket() as probe:
@@ -687,10 +701,10 @@ def main():
         say("malformed job: %s" % error)
         return BAD_JOB
     adopt_orphans()
-    body = {"ticket": job["ticket"], "claimant": os.urandom(16).hex(), "host": job.get("address"), "port": bindable(0)}
+    body = {"ticket": job["ticket"], "claimant": os.urandom(16).hex(), "host": None, "port": bindable(0)}
 
     def ask():
-        body["host"] = body["host"] or outward(job["hub"])
+        body["host"] = body["host"] or reachable(job.get("address"), job["hub"])
         return post(job["hub"].rstrip("/") + "/hepspawner/claim", body)
 
     task = Task(watch.wake, lambda: persist(ask, job["expires"], threading.Event()))

@@ -306,6 +306,14 @@ def test_a_session_from_claim_to_stop(node):
     assert run.said() == ""
 
 
+@pytest.mark.parametrize("address, host", [("hostname", socket.getfqdn()), ("interface:lo", "127.0.0.1")])
+def test_the_address_may_be_named_by_what_the_node_knows(node, address, host):
+    hub = node.hub(node.order(serve()))
+    run, ready = up(node, hub, address=address)
+    assert hub.claims[0]["host"] == ready["host"] == host
+    run.stop()
+
+
 def test_the_address_of_the_job_is_the_one_reported(node):
     hub = node.hub(node.order(serve("0.0.0.0")))
     _, ready = up(node, hub, address="node7.example")

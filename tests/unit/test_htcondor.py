@@ -251,9 +251,11 @@ def test_a_job_of_another_account_carries_no_tag() -> None:
 
 def test_phases() -> None:
     assert status_of().phase is Phase.QUEUED
-    running = status_of(JobStatus=2, RemoteHost="slot1_1@node3@worker.example.org")
+    began = {"JobCurrentStartDate": 5, "JobCurrentStartExecutingDate": 5}
+    running = status_of(JobStatus=2, RemoteHost="slot1_1@node3@worker.example.org", **began)
     assert (running.phase, running.host) == (Phase.RUNNING, "node3@worker.example.org")
-    assert status_of(JobStatus=2, RemoteHost="slot1@worker").host == "worker"
+    sent = status_of(JobStatus=2, RemoteHost="slot1@worker", JobCurrentStartDate=9, JobCurrentStartExecutingDate=5)
+    assert (sent.phase, sent.reason) == (Phase.QUEUED, "node worker prepares it")
     assert status_of(JobStatus=7).reason.startswith("it is suspended")
     removed = answers.jobs_of([job(JobStatus=3)], lambda account, tag: tag, NOW, {})["7"]
     assert removed.leaving and removed.status.phase is Phase.RUNNING

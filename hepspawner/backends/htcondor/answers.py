@@ -12,7 +12,7 @@ from ..base import BackendError, JobStatus, Phase, Tag
 from ..batch import Listed
 from ..tags import read_tag
 from .submit import TAG
-from .words import end_of, held, host_of, waiting
+from .words import end_of, has_started, held, host_of, waiting
 
 _IDLE, _RUNNING, _REMOVED, _COMPLETED, _HELD, _TRANSFERRING, _SUSPENDED = range(1, 8)
 _ENDS = [
@@ -32,6 +32,8 @@ _NOW = [
     "RemoteHost",
     "EnteredCurrentStatus",
     "ServerTime",
+    "JobCurrentStartDate",
+    "JobCurrentStartExecutingDate",
     "NumJobStarts",
     "NumShadowStarts",
     "LastMatchTime",
@@ -81,6 +83,8 @@ def _status(ad: Mapping[str, Any], now: float, blame: str) -> JobStatus:
     state = ad["JobStatus"]
     if state == _IDLE:
         return waiting(ad, blame)
+    if state == _RUNNING and not has_started(ad):
+        return JobStatus(Phase.QUEUED, f"node {host_of(ad)} prepares it", host=host_of(ad))
     if state in (_RUNNING, _REMOVED, _TRANSFERRING):
         return JobStatus(Phase.RUNNING, host=host_of(ad))
     if state == _SUSPENDED:

@@ -101,7 +101,8 @@ def may_be_in_use(condition: str, most: Largest) -> bool:
     """Whether a condition that no slot meets now is about room, which other jobs may have."""
     match = _ROOM.search(condition)
     if match:
-        return float(match[2]) <= (most.cores if match[1] == "Cpus" else most.memory / _MEBIBYTE)
+        there = most.cores if match[1] == "Cpus" else most.memory / _MEBIBYTE
+        return not there or float(match[2]) <= there
     return bool(re.search(r"\b(Disk|GPUs|AvailableGPUs)\b", condition))
 
 

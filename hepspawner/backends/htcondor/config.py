@@ -11,6 +11,10 @@ from ..command import CommandsConfig
 
 # Names of groups, pools and schedds: what stands in a description or on a command line as it is.
 Word = Annotated[Text, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@-]*$", max_length=200)]
+Address = Annotated[
+    Annotated[Text, StringConstraints(pattern=r"^(hostname|interface:[A-Za-z0-9_.@-]{1,15})$")] | None,
+    BeforeValidator(lambda value: None if value == "ip" else value),
+]
 Groups = list[Word] | dict[Text, list[Word]]
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -84,6 +88,8 @@ class HTCondorConfig(BatchConfig):
     """The schedd (``-name``), where it is not this machine's."""
     pool: Word | None = None
     """The pool's collector (``-pool``), where it is not the configured one."""
+    address: Address = None
+    """How the hub reaches a node: ``hostname``, ``interface:NAME``, ``ip``: as the node sees itself toward the hub."""
     token: Token | None = None
     """Submit with a token of the user's own; goes with ``run_as: none``."""
     commands: HTCondorCommands = HTCondorCommands()

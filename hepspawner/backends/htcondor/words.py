@@ -152,6 +152,11 @@ def _completed(ad: Mapping[str, Any]) -> JobStatus:
     )
 
 
+def has_started(ad: Mapping[str, Any]) -> bool:
+    """Whether a job that HTCondor calls running does more than have its files sent to the node."""
+    return _number(ad.get("JobCurrentStartExecutingDate"), 0) >= _number(ad.get("JobCurrentStartDate"), 1)
+
+
 def host_of(ad: Mapping[str, Any]) -> str:
     """The node of ``slot1_1@node3@worker.example.org``: what follows the slot's name."""
     return str(ad.get("RemoteHost") or ad.get("LastRemoteHost") or "").partition("@")[2]
