@@ -52,6 +52,10 @@ class Field:
             return format_size(value)
         return format_time(value) if self.kind == "time" else str(value)
 
+    def told(self, value: Any) -> Any:
+        """A value as an option that can be read again: a size or a time needs its unit."""
+        return self.show(value) if self.kind in ("size", "time") else value
+
     def read(self, given: Any, where: str = "") -> Any:
         """The value of what was given. Raises ValueError that says what is allowed (`where`: a word on that)."""
         if self.kind == "select":

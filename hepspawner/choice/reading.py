@@ -92,8 +92,7 @@ class Reading:
             gpu=gpu,
             gpus=gpus,
             runtime=values.get("runtime"),
-            # as people write them: a size without a unit could not be read again
-            extra={one.name: one.show(values[one.name]) for one in own},
+            extra={one.name: one.told(values[one.name]) for one in own},
         )
 
     custom: str | None = None

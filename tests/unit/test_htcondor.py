@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hepspawner.backends.base import BackendError, Phase, Tag
-from hepspawner.backends.batch import as_written, write_tag
 from hepspawner.backends.htcondor import HTCondorBackend, HTCondorConfig, answers, cluster, words
 from hepspawner.backends.htcondor.errors import refusal
 from hepspawner.backends.htcondor.submit import LAUNCHER, description
+from hepspawner.backends.tags import as_written, write_tag
 from hepspawner.choice import Offer, Who
 from hepspawner.site.load import SiteError, load_site
 from tests.htcondor import BIN
@@ -50,7 +50,7 @@ def config(**more: Any) -> HTCondorConfig:
 
 
 def session(**more: Any) -> Any:
-    plain = {"cpus": None, "memory": None, "gpu": None, "gpus": 0, "runtime": None, "extra": {}}
+    plain = {"user": "alice", "cpus": None, "memory": None, "gpu": None, "gpus": 0, "runtime": None, "extra": {}}
     return SimpleNamespace(**{**plain, **more})
 
 

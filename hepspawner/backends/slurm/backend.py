@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ...session import Session
 
 _FREE_INTERVAL = 60.0
+_ACCOUNTING_DELAY = 1.0
+"""Seconds after which accounting has heard, too, of what the controller knows."""
 _GONE = "Invalid job id specified"
 
 
@@ -138,7 +140,11 @@ class SlurmBackend(BatchBackend):
         if not wanted or self._accounting is False:
             return {}
         try:
-            return await self._from_accounting(wanted)
+            told = await self._from_accounting(wanted)
+            if late := [job for job in wanted if job not in told]:
+                await asyncio.sleep(_ACCOUNTING_DELAY)
+                told |= await self._from_accounting(late)
+            return told
         except CommandError as error:
             if "storage is disabled" in error.text:
                 self._accounting = False  # there is no accounting: what squeue says must do
