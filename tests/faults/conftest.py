@@ -13,7 +13,7 @@ from tests.realhub import RealHub
 @pytest.fixture(scope="session")
 def rig(engines: dict[str, Any]) -> Iterator[FaultRig]:
     """A cluster without accounting, and its hub."""
-    one = FaultRig(engines, SLURMDTIMEOUT=6, REQUEUEDELAY=5)
+    one = FaultRig(engines, SLURMDTIMEOUT=10, REQUEUEDELAY=5)
     yield one
     one.close()
 

@@ -82,8 +82,8 @@ def test_check_of_a_broken_site(run, write_site):
         "",
         f"{path}:1: images: is missing\n"
         f"{path}:1: imges: is no key here; did you mean images?\n"
-        f"{path}:2: backends.here.type: 'locl': is no type of backend that is installed; there are: htcondor, local, slurm; "
-        "did you mean local?\n",
+        f"{path}:2: backends.here.type: 'locl': is no type of backend that is installed; "
+        "there are: htcondor, local, slurm; did you mean local?\n",
     )
 
 
