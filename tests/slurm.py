@@ -218,16 +218,18 @@ class Slurm:
 
 
 class Commands:
-    """A directory with Slurm's commands, each of which notes that it was called, and can be made to misbehave."""
+    """A directory with commands, Slurm's or others, each of which notes that it was called, and can be made to
+    misbehave."""
 
-    def __init__(self, directory: Path | str):
-        self.directory, self.log = Path(directory), Path(directory) / "log"
+    def __init__(self, directory: Path | str, names: tuple[str, ...] = COMMANDS, path: str | None = None):
+        """`path`: where the real ones are; absent: in PATH."""
+        self.directory, self.log, self.names = Path(directory), Path(directory) / "log", names
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o755)
         self.log.touch()
         self.log.chmod(0o666)
-        for name in COMMANDS:
-            real = shutil.which(name)
+        for name in names:
+            real = shutil.which(name, path=path)
             wrapper = self.directory / name
             # nothing but what the shell does by itself: a process more would show in what is measured
             wrapper.write_text(
@@ -257,7 +259,7 @@ class Commands:
 
     def mend(self, *names: str) -> None:
         """These commands, or all, are as they should be."""
-        for name in names or COMMANDS:
+        for name in names or self.names:
             (self.directory / f"{name}.fault").unlink(missing_ok=True)
 
 
