@@ -178,8 +178,8 @@ class Condor:
         if daemon == "master":
             return int((self.directory / "run/master.pid").read_text())
         name, _, node = daemon.partition("_")
-        for entry in processes_with(f"CONDOR_CONFIG={self.conf}\0"):
-            argv = Path(f"/proc/{entry}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        for entry, line in processes_with(f"CONDOR_CONFIG={self.conf}\0").items():
+            argv = line.split(" ")
             if os.path.basename(argv[0]) == f"condor_{name}" and (node in argv if node else "-local-name" not in argv):
                 return entry
         raise AssertionError(f"{daemon} does not run")

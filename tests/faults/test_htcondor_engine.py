@@ -194,8 +194,10 @@ async def test_jobs_outlive_a_restart_of_the_schedd(make: Make, pool: Condor) ->
     server = await (await Server(make()).submit()).running()
     seen: list[JobStatus] = []
     server.backend.on_change = lambda job, status: seen.append(status)
-    pool.off("schedd")
-    pool.on("schedd")
+    try:
+        pool.off("schedd")
+    finally:
+        pool.on("schedd")
     await server.backend.find(server.tag)
     await asyncio.sleep(3)
     assert (await server.status()).phase is Phase.RUNNING
