@@ -328,6 +328,8 @@ def test_submissions() -> None:
     assert answers.read_submission("22.0 - 22.0\n") == "22"
     meant = refusal("ERROR: Can't find address of local schedd")
     assert meant and "not there" in meant.text
+    meant = refusal("ERROR: Failed to connect to local queue manager AUTHENTICATE:1003:Failed to authenticate with any")
+    assert meant and "may not submit" in meant.text
     assert refusal("SECMAN:2007:This service is running, but did not respond") is None
 
 

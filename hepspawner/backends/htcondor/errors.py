@@ -11,8 +11,13 @@ class Refusal(NamedTuple):
 
 
 _NOT_ALLOWED = Refusal("", "the hub may not submit jobs for you")
-# A part of what condor_submit says → the refusal. All of them come before there is a job.
+# A part of what condor_submit says → the refusal: the first that is found. All of them come before there is a job.
 _REFUSALS: tuple[tuple[str, Refusal], ...] = (
+    ("is not allowed to own jobs", _NOT_ALLOWED),
+    ("AUTHENTICATE", _NOT_ALLOWED),
+    ("Failed to authenticate", _NOT_ALLOWED),
+    ("PERMISSION DENIED", _NOT_ALLOWED),
+    ("Setting owner to", _NOT_ALLOWED),
     ("Can't find address of", Refusal("", "HTCondor's schedd is not there at the moment; try again later")),
     ("Failed to connect to", Refusal("", "HTCondor's schedd is not there at the moment; try again later")),
     ("Can't access executable file", Refusal("", "the backend's key python names no program of this machine")),
@@ -23,11 +28,6 @@ _REFUSALS: tuple[tuple[str, Refusal], ...] = (
     ("MAX_JOBS_PER_OWNER", Refusal("", "you have as many jobs as are allowed; stop one of your servers or jobs")),
     ("MAX_JOBS_SUBMITTED", Refusal("", "the pool has as many jobs as are allowed; try again later")),
     ("Number of submitted jobs would exceed", Refusal("", "there are as many jobs as are allowed; try again later")),
-    ("is not allowed to own jobs", _NOT_ALLOWED),
-    ("AUTHENTICATE", _NOT_ALLOWED),
-    ("Failed to authenticate", _NOT_ALLOWED),
-    ("PERMISSION DENIED", _NOT_ALLOWED),
-    ("Setting owner to", _NOT_ALLOWED),
     ("a password is required", Refusal("", "the hub may not submit jobs for you: sudo asks for a password")),
     ("is not allowed to execute", Refusal("", "the hub may not submit jobs for you: sudo does not allow it")),
     ("not in the sudoers", Refusal("", "the hub may not submit jobs for you: sudo does not allow it")),
