@@ -1,17 +1,20 @@
 """HEPSpawner and batchspawner's SlurmSpawner side by side on a real Slurm: commands, starts, restarts of the hub.
 
-    python benchmarks/slurm.py [lab | storm | commands | restart]… [--servers 60] [--more 600] [--rounds 3] [--json]
+    python benchmarks/slurm.py [lab | storm | commands | restart]… [--servers 60] [--more 600] [--peer 200]
+        [--rounds 3] [--json]
 
 Only for root. Both hubs use the same cluster (`tests/slurm.py`), server process and versions; batchspawner is in an
 environment of its own (`tests/rigs/setup.sh venv-batch`), configured as its documentation says. Where many run, its
-wrapper, which stays in memory with 60 MB a server, gives way to a small one that does the same: 600 would not fit
-into the memory. Each user has an account, for this process and what it starts alone (a mount namespace).
+wrapper, which stays in memory with 60 MB a server, gives way to a small one that does the same. Of batchspawner no
+more than --peer run: the 1200 commands a minute for 600 are more than 2 cores can do beside all else. Each user has
+an account, for this process and what it starts alone (a mount namespace).
 """
 
 import argparse
 import asyncio
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -93,13 +96,13 @@ def restart(hub: SlurmHub, count: int) -> Restart:
     return Restart(seconds, commands, len(calls) - commands, texts, found["ours"][:8], found["callbacks"][:8])
 
 
-def restarts(hubs: Sequence[SlurmHub], count: int) -> dict[str, Restart]:
+def restarts(hubs: Sequence[SlurmHub], counts: dict[str, int]) -> dict[str, Restart]:
     """Restarts of hubs, one after the other, so that none disturbs the other."""
     for hub in hubs:
         hub.kill()
     results = {}
     for hub in hubs:
-        results[hub.name] = restart(hub, count)
+        results[hub.name] = restart(hub, counts[hub.name])
         hub.kill()
     for hub in hubs:
         del hub.environment["BENCH_LOOP"]
@@ -170,20 +173,26 @@ def add_storm(table: Table, bench: Bench, count: int, rounds: int) -> None:
     )
 
 
-def add_commands(table: Table, hubs: Sequence[SlurmHub], count: int) -> None:
+def of(counts: dict[str, int]) -> str:
+    """How many servers each hub has, in words."""
+    peer, ours = counts["batchspawner"], counts["HEPSpawner"]
+    return f"{ours} running" if peer == ours else f"{ours} running (peer: {peer})"
+
+
+def add_commands(table: Table, hubs: Sequence[SlurmHub], counts: dict[str, int]) -> None:
     """What watching over servers costs."""
     rates = per_minute(hubs, settle=10)
     peer, ours = rates["batchspawner"], rates["HEPSpawner"]
-    table.add(f"commands a minute, {count} running", peer, ours, "at most 4", ours <= 4, "")
+    table.add(f"commands a minute, {of(counts)}", peer, ours, "at most 4", ours <= 4, "")
 
 
-def add_restart(table: Table, hubs: Sequence[SlurmHub], count: int) -> None:
+def add_restart(table: Table, hubs: Sequence[SlurmHub], counts: dict[str, int]) -> None:
     """A restart with many servers."""
-    found = restarts(hubs, count)
+    found = restarts(hubs, counts)
     peer, ours = found["batchspawner"], found["HEPSpawner"]
     more = {name: one._asdict() for name, one in found.items()}
-    title = f"restart with {count} running:"
-    table.add(f"{title} commands in all", peer.commands, ours.commands, "at most 2", ours.commands <= 2, "", more)
+    title = f"restart, {of(counts)}:"
+    table.add(f"{title} commands", peer.commands, ours.commands, "at most 2", ours.commands <= 2, "", more)
     table.add("  … all are ready again", peer.seconds, ours.seconds, "", True)
     # What comes in the first callback of all is the hub's reading of its configuration: nobody waits for the loop yet.
     own = [entry for entry in ours.ours if entry["callback"] > 0][:3]
@@ -201,6 +210,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; absent: all")
     parser.add_argument("--servers", type=int, default=60)
     parser.add_argument("--more", type=int, default=600, help="running servers in the end; 0: no more than --servers")
+    parser.add_argument("--peer", type=int, default=200, help="no more of batchspawner than so many")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="all figures once more in the end, with details")
     options = parser.parse_args()
@@ -212,6 +222,7 @@ def main() -> int:
         print("only root can run Slurm's daemons")
         return 0
     in_own_namespace()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # nothing is left then, either
     subprocess.run([CHECKOUT / "tests/rigs/setup.sh", "venv-batch"], check=True)
     print(f"JupyterHub, Slurm and all servers on {os.cpu_count()} cores; batchspawner 1.3.0", flush=True)
     table = Table()
@@ -238,19 +249,22 @@ def many(table: Table, options: argparse.Namespace, parts: Iterable[str], hubs: 
         hub.api("POST", "/users", {"usernames": ["alice", *names("more", options.more)]})
     if "lab" in parts:
         add_lab(table, hubs)
-    running = 0
+    running = dict.fromkeys((hub.name for hub in hubs), 0)
     for count in dict.fromkeys((options.servers, options.more)):
-        if count <= running or not {"commands", "restart"} & set(parts):
+        if not {"commands", "restart"} & set(parts):
             continue
         for hub in hubs:
-            begin = time.perf_counter()
-            asyncio.run(storm(hub, names("more", count)[running:], 0.5, GENTLY))
-            print(f"  ({count - running} more of {hub.name}: {time.perf_counter() - begin:.0f} s, {GENTLY} at a time)")
-        running = count
+            wanted = min(count, options.peer) if hub.name == "batchspawner" else count
+            new = names("more", wanted)[running[hub.name] :]
+            running[hub.name] = wanted
+            if new:
+                begin = time.perf_counter()
+                asyncio.run(storm(hub, new, 0.5, GENTLY))
+                print(f"  ({len(new)} more of {hub.name}: {time.perf_counter() - begin:.0f} s, {GENTLY} at a time)")
         if "commands" in parts:
-            add_commands(table, hubs, count)
+            add_commands(table, hubs, running)
         if "restart" in parts:
-            add_restart(table, hubs, count)
+            add_restart(table, hubs, running)
 
 
 if __name__ == "__main__":
