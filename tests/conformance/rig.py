@@ -43,9 +43,6 @@ class BackendRig:
         """The images that lack the server's command."""
         raise NotImplementedError
 
-    def groups_changed(self) -> None:
-        """An account of this machine has other groups now."""
-
     def hold(self) -> None:
         """From now on new jobs stay queued: their launcher does not start."""
         raise NotImplementedError

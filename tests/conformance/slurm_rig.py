@@ -14,7 +14,8 @@ class SlurmRig(LocalRig):
 
     def __init__(self, engines: dict[str, Any], **knobs: Any):
         super().__init__(engines)
-        self.slurm = Slurm(KILLWAIT=2, **knobs).start()
+        # It would remember an account's groups for ten minutes.
+        self.slurm = Slurm(KILLWAIT=2, EXTRA_CONF="GroupUpdateTime=0", **knobs).start()
 
     def part(self) -> dict[str, Any]:
         part = {
@@ -30,9 +31,6 @@ class SlurmRig(LocalRig):
 
     def part_of_anybody(self) -> dict[str, Any]:
         return {**self.part(), "run_as": "none"}
-
-    def groups_changed(self) -> None:
-        self.slurm.command("scontrol", "reconfigure")  # it remembers them for ten minutes
 
     def hold(self) -> None:
         self.slurm.drain()

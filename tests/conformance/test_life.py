@@ -238,6 +238,5 @@ def in_group(rig: BackendRig) -> Any:
     subprocess.run(["gpasswd", "-a", rig.users[0], "hepspawner-test"], check=True, stdout=subprocess.DEVNULL)
     import grp
 
-    rig.groups_changed()
     yield grp.getgrnam("hepspawner-test").gr_gid
     subprocess.run(["groupdel", "hepspawner-test"], check=True)

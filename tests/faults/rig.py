@@ -21,6 +21,7 @@ batch._CANCEL_AGAIN = 3.0
 batch._RECONCILE_PATIENCE = 10.0
 batch._RECONCILE_AGAIN = 1.0
 c.JupyterHub.tornado_settings = {"slow_stop_timeout": 1}
+c.JupyterHub.concurrent_spawn_limit = 0
 """
 # Beside what the tiny server does: SIGTERM has it save its work, SIGUSR2 has it take 600 MB of memory.
 ODD = """
@@ -193,9 +194,11 @@ class FaultRig(LocalRig):
             hub.change_site(self.site())
 
     def tracebacks(self) -> list[str]:
-        """What the hub stumbled over. JupyterHub itself does over every stop of a start that a request waits for."""
+        """What the hub stumbled over. JupyterHub itself does over the stop of a start: over the request that waits for
+        that, and where it does not end within a second."""
         entries = re.split(r"(?m)^(?=\[[DIWEC] )", self.hub.new_log())
-        return [one for one in entries if "Traceback" in one and "CancelledError" not in one]
+        own = ("CancelledError", "pending spawn\n")
+        return [one for one in entries if "Traceback" in one and not any(text in one for text in own)]
 
     def close(self) -> None:
         if self._hub is not None:
