@@ -255,7 +255,7 @@ def test_a_tag_that_its_account_may_not_carry_does_not_count():
 def test_the_accounting():
     text = (
         "1|CANCELLED by 0|0:0|c1|jupyter-c0ffee\n2|FAILED|3:0|c1|jupyter-c0ffee\n3|RUNNING|0:0|c1|jupyter-c0ffee\n"
-        "4|OUT_OF_MEMORY|0:125|c1|jupyter-c0ffee\n5|FAILED|1:0|c1|somebody-else's\n\nnonsense\n"
+        "4|OUT_OF_MEMORY|0:125|c1|allocation\n5|FAILED|1:0|c1|somebody-else's\n\nnonsense\n"
     )
     ends = answers.read_accounting(text, "jupyter-c0ffee", lambda uid: {0: "root"}[uid])
     assert sorted(ends) == ["1", "2", "4"]

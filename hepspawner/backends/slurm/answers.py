@@ -86,6 +86,8 @@ def _exit(code: str) -> tuple[int, int] | None:
     return (int(number), int(signal)) if colon else (int(number) >> 8, int(number) & 127)
 
 
+_UNNAMED = "allocation"
+"""What slurmdbd calls a job before it heard of its name, which of one that ended soon it never does."""
 SACCT_FORMAT = "jobid,state,exitcode,nodelist,jobname"
 
 
@@ -95,7 +97,7 @@ def read_accounting(text: str, name: str, name_of: Callable[[int], str]) -> dict
     for line in text.splitlines():
         job, state, code, host, called = [*line.split("|", 4), "", "", "", ""][:5]
         word, _, by = state.partition(" by ")
-        if word in _ENDED and called == name:
+        if word in _ENDED and called in (name, _UNNAMED):
             who = name_of(int(by)) if by.isdigit() else ""
             ends[job] = end_of(word, _exit(code), host, who)
     return ends
