@@ -23,6 +23,13 @@ class Who:
         """True where a list of groups lets this user in; no list lets everybody in."""
         return groups is None or not self.groups.isdisjoint(groups)
 
+    def names(self, said: list[str] | Mapping[str, list[str]]) -> list[str]:
+        """What a site lists for this user: one list for everybody, or lists by group (``*``: everybody)."""
+        if not isinstance(said, Mapping):
+            return list(said)
+        mine = [names for group, names in said.items() if group == "*" or group in self.groups]
+        return list(dict.fromkeys(name for names in mine for name in names))
+
 
 class Offer:
     """What a site offers to one user. What he may not use is not in it, so that no answer can tell of it."""

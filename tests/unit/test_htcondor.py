@@ -177,7 +177,7 @@ def test_a_choice_of_disk_and_group_is_read_again_as_it_was_written() -> None:
     choice = offer.choose({"disk": "20G", "accounting_group": "group_atlas.analysis"})
     assert choice.extra == {"disk": "20G", "accounting_group": "group_atlas.analysis"}
     assert offer.choose(choice.options()) == choice
-    assert cluster.accounting_groups(site.backends["farm"], Who("bob")) == ["group_guests"]  # type: ignore[arg-type]
+    assert Who("bob").names(site.backends["farm"].accounting_groups) == ["group_guests"]  # type: ignore[attr-defined]
 
 
 def test_what_the_site_does_not_limit_is_limited_by_the_largest_machine() -> None:

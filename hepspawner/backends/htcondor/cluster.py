@@ -118,17 +118,8 @@ def fields(config: HTCondorConfig, most: Largest, who: Who) -> list[Field]:
     if config.disk:
         low = min(config.disk.default, _GIBIBYTE)
         found.append(Field("disk", "Disk", "size", config.disk.default, low, config.disk.max))
-    groups = accounting_groups(config, who)
+    groups = who.names(config.accounting_groups)
     if groups:
         values = tuple((one, one) for one in groups)
         found.append(Field("accounting_group", "Accounting group", "select", groups[0], values=values))
     return found
-
-
-def accounting_groups(config: HTCondorConfig, who: Who) -> list[str]:
-    """The accounting groups of a user: the site's list, or those of his groups."""
-    said = config.accounting_groups
-    if isinstance(said, list):
-        return said
-    mine = [names for group, names in said.items() if group == "*" or group in who.groups]
-    return list(dict.fromkeys(name for names in mine for name in names))

@@ -52,9 +52,8 @@ class SlurmBackend(BatchBackend):
 
     def fields(self, who: Who) -> list[Field]:
         self._want()
-        known = self._associations.get(who.name, ([], []))
-        accounts = cluster.names_for(self.config.accounts, who, known[0])
-        qos = cluster.names_for(self.config.qos, who, known[1])
+        said, known = (self.config.accounts, self.config.qos), self._associations.get(who.name, ([], []))
+        accounts, qos = (of if one == "sacctmgr" else who.names(one) for one, of in zip(said, known, strict=True))
         return cluster.fields(self.config, self._facts, who, accounts, qos)
 
     def availability(self, who: Who) -> Availability | None:

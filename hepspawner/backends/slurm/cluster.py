@@ -106,16 +106,6 @@ def fields(
     ]
 
 
-def names_for(said: object, who: Who, known: list[str]) -> list[str]:
-    """Accounts or qualities of service for a user: the site's list, that of his groups, or what Slurm told."""
-    if said == "sacctmgr":
-        return known
-    if isinstance(said, dict):
-        mine = [names for group, names in said.items() if group == "*" or group in who.groups]
-        return list(dict.fromkeys(name for names in mine for name in names))
-    return list(said) if isinstance(said, list) else []
-
-
 ASSOCIATIONS = "format=user,account,qos,defaultqos"
 
 
