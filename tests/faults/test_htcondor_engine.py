@@ -74,6 +74,11 @@ class Server:
             await asyncio.sleep(0.1)
         return status
 
+    async def waiting(self) -> "Server":
+        """Until its files are in the spool: before that HTCondor itself holds it."""
+        await self.until(lambda status: "looked" in status.reason or "room" in status.reason)
+        return self
+
     async def running(self) -> "Server":
         await self.until(lambda status: status.phase is Phase.RUNNING)
         return self
@@ -319,7 +324,7 @@ async def test_held_by_the_pool_s_rules(make: Make, pool: Condor) -> None:
 async def test_held_because_its_files_are_gone(make: Make, pool: Condor) -> None:
     pool.drain()
     server = await Server(make()).submit()
-    await server.until(lambda status: "looked" in status.reason or "room" in status.reason)
+    await server.waiting()
     for path in pool.directory.glob(f"spool/*/*/cluster{server.job}.proc0.subproc0/launcher.py"):
         path.unlink()
     pool.resume()
@@ -334,8 +339,7 @@ async def test_held_when_its_time_is_over(make: Make, pool: Condor) -> None:
 
 async def test_held_by_a_person_before_it_ran_and_released(make: Make, pool: Condor) -> None:
     pool.drain()
-    server = await Server(make()).submit()
-    await server.until(lambda status: status.reason and "sent" not in status.reason)
+    server = await (await Server(make()).submit()).waiting()
     pool.hold(int(server.job))
     status = await server.until(lambda status: "holds it" in status.reason)
     assert status.phase is Phase.QUEUED and "condor_release" in status.advice and not status.hopeless
