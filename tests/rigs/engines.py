@@ -13,6 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.htcondor import Condor
+from tests.kubernetes import Kubernetes
 from tests.slurm import Slurm, find
 
 Check = list[str] | Callable[[], str | None] | None
@@ -55,6 +56,19 @@ def use_htcondor() -> None:
         pool.sleeper("hold = true")
 
 
+def use_kubernetes() -> None:
+    """A cluster starts, and runs a pod."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "hello", "namespace": "default"},
+        "spec": {"containers": [{"name": "hello", "image": "rig.local/busybox:1", "command": ["sleep", "3600"]}]},
+    }
+    with Kubernetes() as cluster:
+        cluster.apply(pod)
+        cluster.kubectl("wait", "--for=condition=Ready", "pod/hello", "--timeout=60s")
+
+
 def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
     engines: dict[str, str | list[str] | None] = {}
     missing: dict[str, str] = {}
@@ -78,8 +92,11 @@ def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
         no_users = "accounts are missing" if prefix else "only root can act as other users"
     slurmctld, slurmdbd = find("slurmctld"), find("slurmdbd") if find("mariadbd") else None
     # meanwhile, for it mostly waits; one that does accounting shows that the other works, too
-    pool = ThreadPoolExecutor(1)
+    pool = ThreadPoolExecutor(2)
     accounting = pool.submit(lambda: no_users or attempt(lambda: use_slurm(DBD=1))) if slurmctld and slurmdbd else None
+
+    kubernetes = rigs / "kubernetes" / "complete"
+    running = pool.submit(lambda: no_users or attempt(use_kubernetes)) if kubernetes.exists() else None
 
     for hub in ("hub6", "hub5"):
         python = rigs / f"venv-{hub}" / "bin" / "python"
@@ -104,6 +121,7 @@ def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
         engine("slurmdbd", None, "slurm")
     engine("slurm", slurmctld, "slurm", lambda: no_users or (None if engines["slurmdbd"] else attempt(use_slurm)))
     engine("htcondor", rigs / "htcondor" / "complete", "htcondor", lambda: no_users or attempt(use_htcondor))
+    engine("kubernetes", kubernetes, "kubernetes", running.result if running else None)
     engines["users"] = [] if no_users else users
     if no_users:
         missing["users"] = no_users

@@ -6,7 +6,7 @@ set -uo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 . "$HERE/../../tools/lib.sh"
 
-PARTS="packages users venv-hub6 venv-hub5 venv-batch apptainer image slurm htcondor"
+PARTS="packages users venv-hub6 venv-hub5 venv-batch venv-kube apptainer image slurm htcondor kubernetes"
 HUB6='jupyterhub==6.1.*' HUB5='jupyterhub==5.5.*'
 APPTAINER=$RIGS/apptainer/usr/bin/apptainer IMAGE=$RIGS/images/ml-base
 USERS="alice bob"
@@ -33,6 +33,7 @@ part_users() {
 part_venv-hub6() { make_venv "$RIGS/venv-hub6" demo,test,lint "$HUB6"; }
 part_venv-hub5() { make_venv "$RIGS/venv-hub5" demo "$HUB5"; }
 part_venv-batch() { make_venv "$RIGS/venv-batch" demo "$HUB6" 'batchspawner==1.3.*'; }  # for benchmarks/slurm.py alone
+part_venv-kube() { make_venv "$RIGS/venv-kube" demo "$HUB6" 'jupyterhub-kubespawner==7.1.*'; }  # for benchmarks/kubernetes.py alone
 part_venv() { run_parts venv-hub6 venv-hub5; }
 
 part_apptainer() {
@@ -89,6 +90,11 @@ part_htcondor() {
   apt_install patchelf binutils && bash "$HERE/htcondor/install.sh" "$RIGS/htcondor"
 }
 
+part_kubernetes() {
+  [ "$(id -u)" = 0 ] || { echo "only root can run a kubelet and containers"; return 1; }
+  RIG=$RIGS/kubernetes bash "$HERE/kubernetes/install.sh"
+}
+
 # run_part PART: once at a time on this machine, its output in a log
 run_part() {
   local part=$1 log=$RIGS/log/$1.log t0=$SECONDS rc
@@ -135,7 +141,7 @@ for part in "$@"; do
     all)
       run_parts packages users
       { run_part apptainer; run_part image; } & rest=$!
-      { run_part slurm; run_part htcondor; } & rest="$rest $!"
+      { run_part slurm; run_part htcondor; run_part kubernetes; } & rest="$rest $!"
       run_parts venv-hub6 venv-hub5
       wait $rest
       [ ! -e "$RIGS/log/venv-hub6.failed" ] || bad=1
