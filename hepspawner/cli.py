@@ -92,9 +92,13 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def groups_of(options: argparse.Namespace) -> frozenset[str]:
+    """The JupyterHub groups that were named."""
+    return frozenset(filter(None, options.groups.split(",")))
+
+
 def _offer(site: Site, options: argparse.Namespace) -> Offer:
-    groups = frozenset(filter(None, options.groups.split(",")))
-    who = Who(options.user, groups)
+    who = Who(options.user, groups_of(options))
     own = {name: backend_class(config.type)(name, config, _log).fields(who) for name, config in site.backends.items()}
     return Offer(site, who, own)
 
@@ -152,6 +156,8 @@ def _preview(options: argparse.Namespace) -> int:
             },
             bind=backend.bind,
             session="(made for each start)",
+            home=backend.home(options.user),
+            groups=groups_of(options),
         )
         print(f"# {summary(choice, site)}\n{backend.preview(build_session(request))}", end="")
     except (json.JSONDecodeError, RecursionError) as error:

@@ -5,12 +5,13 @@ Pure functions on plain data: `hepspawner preview` shows exactly what these make
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
 from . import apptainer
+from .catalog.reference import reference_of
 from .choice import Choice
 from .site.model import BackendConfig, Gpu, Image, Mount, Site
 from .units import format_size, format_time
@@ -61,6 +62,10 @@ class Request:
     """Variables of the job that the server sees, too."""
     warning: int | None = None
     """Seconds before the end of the runtime at which the batch system, which keeps the time, warns the launcher."""
+    home: str | None = None
+    """The user's home in the image, where the job itself runs in it; None: it runs on a node."""
+    groups: Collection[str] = ()
+    """The user's JupyterHub groups."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,13 @@ class Session:
     warning: int | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     """Files that the launcher makes in the scratch directory: name → text."""
+    name: str | None = None
+    """The site's name of the image; None for a user's own."""
+    reference: str = ""
+    """Where registries have the image; empty: nowhere."""
+    groups: Collection[str] = ()
+    auth_state: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """For a backend that needs it."""
 
     def order(self) -> dict[str, Any]:
         """The answer to a claim, without the key that authorises reports (docs/protocol.md, section 2)."""
@@ -128,12 +140,18 @@ def build_session(request: Request) -> Session:
     path = request.image_path or choice.custom_image or (image.path[0] if image and image.path else None)
     prefix = image.prefix if image else None
     gpu = backend.gpus[choice.gpu] if choice.gpu else None
-    variables = _variables(request, image, container=prefix is None)
+    inside = request.home is not None
+    variables = _variables(request, image, apptainer.SCRATCH_TARGET if not inside and prefix is None else "@SCRATCH@")
     seen = (*(GPU_VARIABLES if gpu else ()), *request.inherit)
     argv = _server(request, image)
     mounts = _mounts(site, backend, image)
     requires = [{"path": mount.source, "what": "mount"} for mount in mounts if not mount.optional]
-    if prefix is not None:
+    directory, log = request.directory, log_path(request.server)
+    if inside:
+        # The kubelet sees to mounts, and what the image says of its environment counts.
+        environment, inherit, requires = variables, {"*": "*"}, []
+        directory, log = (_below(str(request.home), one) for one in (directory, log))
+    elif prefix is not None:
         environment, inherit = variables, {name: name for name in seen}
         requires = [{"path": prefix, "what": "prefix"}]
         mounts = []
@@ -154,8 +172,8 @@ def build_session(request: Request) -> Session:
         inherit=inherit,
         requires=requires,
         mounts=mounts,
-        directory=request.directory,
-        log=log_path(request.server),
+        directory=directory,
+        log=log,
         ready=request.base_url + "api",
         cpus=choice.cpus,
         memory=choice.memory,
@@ -165,8 +183,15 @@ def build_session(request: Request) -> Session:
         extra=choice.extra,
         container=prefix is None,
         warning=request.warning,
-        files=apptainer.FILES if prefix is None else {},
+        files=apptainer.FILES if prefix is None and not inside else {},
+        name=image.name if image else None,
+        reference=reference_of(image, path) or "",
+        groups=request.groups,
     )
+
+
+def _below(home: str, path: str) -> str:
+    return home + path[1:] if path == "~" or path.startswith("~/") else path
 
 
 def log_path(server: str) -> str:
@@ -175,10 +200,9 @@ def log_path(server: str) -> str:
     return f"~/.local/state/hepspawner/{name[:200]}.log"
 
 
-def _variables(request: Request, image: Image | None, container: bool) -> dict[str, str]:
+def _variables(request: Request, image: Image | None, scratch: str) -> dict[str, str]:
     """The server's environment, the later over the earlier: what works anywhere, the admin's from general to special,
     what was asked for, and what JupyterHub needs."""
-    scratch = apptainer.SCRATCH_TARGET if container else "@SCRATCH@"
     variables = {
         "USER": literal(request.user),
         "LOGNAME": literal(request.user),
@@ -187,7 +211,9 @@ def _variables(request: Request, image: Image | None, container: bool) -> dict[s
         # Kernels' connection files must be seen by the server and the kernel: /run/user is not, in a container.
         "JUPYTER_RUNTIME_DIR": f"{scratch}/jupyter-runtime",
     }
-    if not container and image and image.prefix:
+    if request.home is not None:
+        variables |= {"HOME": literal(request.home), "TMPDIR": scratch}
+    elif image and image.prefix:
         path = f"{image.prefix}/bin:{apptainer.HOST_PATH}"
         variables |= {"HOME": "@HOME@", "TMPDIR": scratch, "PATH": path, "LANG": "C.UTF-8"}
     if image and image.jupyter_path:
@@ -246,7 +272,8 @@ def describe(session: Session) -> str:
             lines.append(f"{mount.source} -> {mount.target}{' (' + ', '.join(notes) + ')' if notes else ''}")
     lines += ["", "# environment"]
     lines += [f"{name}={value}" for name, value in sorted(session.environment.items())]
-    lines += [f"{name}: as the node sets it" for name in session.inherit]
+    others = "all others: as the image sets them"
+    lines += [others if name == "*" else f"{name}: as the node sets it" for name in session.inherit]
     return "\n".join(lines) + "\n"
 
 

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from jupyterhub.spawner import Spawner
@@ -199,6 +200,8 @@ class HEPSpawner(Spawner):
             "scratch": backend.config.scratch,
         }
         session = sessions.session_of(self, choice, {}, run)  # the environment goes by claim
+        if backend.needs_auth_state:
+            session = replace(session, auth_state=await self.user.get_auth_state() or {})
         try:
             run.job = await backend.submit(session, run.tag, job_input)
         finally:
@@ -227,9 +230,14 @@ class HEPSpawner(Spawner):
         """Have the form tell it when the user comes back."""
         self.runtime.failures[self.user.name, self.name] = failure
 
-    def delete_forever(self) -> None:
+    async def delete_forever(self) -> None:
         """The user or the named server is deleted: whoever has the name next must not be told of this one's failure."""
         self.runtime.failures.pop((self.user.name, self.name), None)
+        for backend in list(self.runtime.backends.values()):
+            try:
+                await backend.delete_forever(self.user.name, self.name)
+            except BackendError as error:
+                self.log.warning("%s: %s", self._log_name, error)
 
     async def poll(self) -> int | None:
         """None while the server runs, and where it cannot be told."""

@@ -110,6 +110,8 @@ class Backend(ABC):
     """Whether jobs may wait for hours before they run."""
     inherit: ClassVar[tuple[str, ...]] = ()
     """Variables of the job that its server sees, too."""
+    needs_auth_state: bool = False
+    """Whether `submit` wants the session's auth_state."""
 
     def __init__(self, name: str, config: Any, log: Log, templates: Templates | None = None):
         self.name, self.config, self.log = name, config, log
@@ -138,6 +140,11 @@ class Backend(ABC):
 
         Called for each claim and preview.
         """
+        return None
+
+    def home(self, user: str) -> str | None:
+        """Where a user's home is in the image that the job itself runs in (a pod's); None: jobs run on a node, where
+        their account has a home, and start containers there."""
         return None
 
     def fields(self, who: Who) -> list[Field]:
@@ -199,6 +206,10 @@ class Backend(ABC):
     @abstractmethod
     def preview(self, session: "Session") -> str:
         """The script or command that `submit` would use, without its ticket. Called by `hepspawner preview`."""
+
+    async def delete_forever(self, user: str, server: str) -> None:
+        """JupyterHub deletes a user (`server` is empty) or a named server: let go of what was kept for the next start,
+        where the site says so. Raises BackendError."""
 
     async def forget(self, job: str, tag: Tag) -> None:
         """The session is over: let go of what is kept of its job, and see that nothing of it runs on.

@@ -86,7 +86,9 @@ class Offer:
         return {
             name: config
             for name, config in self.backends.items()
-            if (image.backends is None or name in image.backends) and (image.gpu != "required" or self.kinds(name))
+            if (image.backends is None or name in image.backends)
+            and config.runs(image)
+            and (image.gpu != "required" or self.kinds(name))
         }
 
     def fields(self, backend: str) -> list[Field]:

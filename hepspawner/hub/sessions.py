@@ -55,5 +55,7 @@ def session_of(spawner: "HEPSpawner", choice: Choice, environment: Mapping[str, 
             image_path=run.image_path if run else None,
             inherit=backend.inherit,
             warning=backend.warning(choice.runtime),
+            home=backend.home(spawner.user.name),
+            groups=spawner.who.groups,
         )
     )

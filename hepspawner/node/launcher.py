@@ -1,6 +1,6 @@
 """Starts one server on a node and tells the hub about it: claim, start, watch, report, end.
 
-Reads a job (one JSON object) on standard input; docs/protocol.md is the contract. Standard library only,
+Reads a job (one JSON object) on standard input, or in a file; docs/protocol.md is the contract. Standard library only,
 Python 3.6, one file: it is sent to nodes as it stands. Ticket, key and the claimed environment are secrets:
 they reach neither a command line nor anything that is printed.
 
@@ -547,9 +547,11 @@ class Session:
     def start(self):
         """Starts the server on `port`. Raises Failure."""
         self.places["PORT"] = str(self.port)
-        environment = {raw(name): raw(self.fill(value)) for name, value in self.order["environment"].items()}
+        inherit = self.order.get("inherit") or {}
+        environment = dict(os.environb) if "*" in inherit else {}
+        environment.update((raw(name), raw(self.fill(value))) for name, value in self.order["environment"].items())
         environment.update((raw(theirs), os.environb[raw(ours)])
-                           for ours, theirs in (self.order.get("inherit") or {}).items() if raw(ours) in os.environb)
+                           for ours, theirs in inherit.items() if raw(ours) in os.environb)
         argv = [self.fill(part) for part in self.argv]
         try:
             server = subprocess.Popen([raw(part) for part in argv], env=environment, stdin=subprocess.DEVNULL,
@@ -670,7 +672,7 @@ class Session:
 
 
 def read_job(stream):
-    """The job from standard input. Raises ValueError, whose text says what is wrong with it."""
+    """The job of a stream. Raises ValueError, whose text says what is wrong with it."""
     job = json.loads(stream.read(ANSWER).decode())
     if not isinstance(job, dict):
         raise ValueError("no JSON object")
@@ -693,15 +695,16 @@ def adopt_orphans():
 
 
 def main():
-    """Claims and runs the session of the job on standard input. Returns the exit status."""
+    """Claims and runs the session of the job that was given. Returns the exit status."""
     watch = Watch()
     try:
-        job = read_job(sys.stdin.buffer)
-    except ValueError as error:
+        job = read_job(os.fdopen(os.open(sys.argv[1], os.O_RDONLY), "rb") if sys.argv[1:] else sys.stdin.buffer)
+    except (OSError, ValueError) as error:
         say("malformed job: %s" % error)
         return BAD_JOB
     adopt_orphans()
-    body = {"ticket": job["ticket"], "claimant": os.urandom(16).hex(), "host": None, "port": bindable(0)}
+    body = {"ticket": job["ticket"], "claimant": os.urandom(16).hex(), "host": None,
+            "port": bindable(job.get("port") or 0) or bindable(0)}
 
     def ask():
         body["host"] = body["host"] or reachable(job.get("address"), job["hub"])

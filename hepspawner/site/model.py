@@ -257,6 +257,10 @@ class BackendConfig(Model):
             raise ValueError("must be http://host:port or https://host:port")
         return value and value.rstrip("/")
 
+    def runs(self, image: "Image | None") -> bool:
+        """Whether it can run an image of the site, or (None) one that a user brings."""
+        return image is None or bool(image.places)
+
 
 class Site(Model):
     """Everything that the admin says, in one file."""
