@@ -31,10 +31,18 @@ __all__ = ["PATIENCE", "Browser", "RealHub", "eventually", "processes_with", "se
 class RealHub:
     """A hub and its proxy, both run by `account`, or by whoever runs the tests."""
 
-    def __init__(self, python: str, site: Any, config: str = "", account: str | None = None, version: str = "hub6"):
+    def __init__(
+        self,
+        python: str,
+        site: Any,
+        config: str = "",
+        account: str | None = None,
+        version: str = "hub6",
+        address: str = "127.0.0.1",
+    ):
         """`python`: of an environment with JupyterHub; `site`: what the site file says, as a mapping or as its text;
-        `config`: more lines of the configuration."""
-        self.python, self.account, self.version = python, account, version
+        `config`: more lines of the configuration; `address`: where the hub listens for servers."""
+        self.python, self.account, self.version, self.address = python, account, version, address
         self.directory = Path(tempfile.mkdtemp(prefix="realhub-"))
         self.directory.chmod(0o755)  # images and gates of tests may lie below it; the hub's own things do not
         self.home = self.directory / "hub"
@@ -63,7 +71,7 @@ c = get_config()
 c.JupyterHub.spawner_class = "hepspawner"
 c.HEPSpawner.site = {str(self.site_file)!r}
 c.JupyterHub.bind_url = "{self.url}"
-c.JupyterHub.hub_bind_url = "http://127.0.0.1:{self.hub_port}"
+c.JupyterHub.hub_bind_url = "http://{self.address}:{self.hub_port}"
 c.ConfigurableHTTPProxy.should_start = False
 c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{self.proxy_port}"
 c.ConfigurableHTTPProxy.auth_token = "{self.proxy_token}"
@@ -102,7 +110,7 @@ c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": [
         command = [str(Path(self.python).parent / "configurable-http-proxy")]
         command += ["--ip", "127.0.0.1", "--port", str(self.port)]
         command += ["--api-ip", "127.0.0.1", "--api-port", str(self.proxy_port)]
-        command += ["--error-target", f"http://127.0.0.1:{self.hub_port}/hub/error"]
+        command += ["--error-target", f"http://{self.address}:{self.hub_port}/hub/error"]
         self.proxy = self._run(command, self.home / "proxy.log", CONFIGPROXY_AUTH_TOKEN=self.proxy_token)
         eventually(lambda: connects(self.proxy_port), "the proxy answers")
 
@@ -185,7 +193,7 @@ c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": [
 
     def leftovers(self) -> dict[int, str]:
         """Processes of this hub's servers and jobs, whoever started them."""
-        marks = [f"HEPSPAWNER_TAG={self.id}/", f"JUPYTERHUB_API_URL=http://127.0.0.1:{self.hub_port}/"]
+        marks = [f"HEPSPAWNER_TAG={self.id}/", f"JUPYTERHUB_API_URL=http://{self.address}:{self.hub_port}/"]
         return processes_with(*marks)
 
     def end_leftovers(self) -> None:
@@ -320,7 +328,7 @@ c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": [
     def progress(self, user: str, server: str = "", token: str | None = None) -> Iterator[dict[str, Any]]:
         """The events of a start, until its end: from the hub, for this proxy keeps an answer back until it is whole."""
         headers = {"Authorization": f"token {token or self.service_token}"}
-        url = f"http://127.0.0.1:{self.hub_port}/hub/api{server_path(user, server)}/progress"
+        url = f"http://{self.address}:{self.hub_port}/hub/api{server_path(user, server)}/progress"
         with self.http.get(url, headers=headers, stream=True, timeout=60) as answer:
             assert answer.status_code == 200, answer.text
             for line in answer.iter_lines():

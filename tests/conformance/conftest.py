@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.htcondor_rig import HTCondorRig
+from tests.conformance.kubernetes_rig import KubernetesRig
 from tests.conformance.rig import BackendRig, LocalRig
 from tests.conformance.slurm_rig import SlurmRig
 from tests.hubs import Hubs, pytest_runtest_makereport  # noqa: F401
@@ -16,8 +17,9 @@ RIGS: dict[str, Callable[[dict[str, Any]], BackendRig]] = {
     "local": LocalRig,
     "slurm": SlurmRig,
     "htcondor": HTCondorRig,
+    "kubernetes": KubernetesRig,
 }
-NEEDS: dict[str, list[str]] = {"local": ["hub6"], "slurm": ["hub6", "slurm"], "htcondor": ["hub6", "htcondor"]}
+NEEDS: dict[str, list[str]] = {name: ["hub6", *([] if name == "local" else [name])] for name in RIGS}
 
 
 @pytest.fixture(
@@ -42,7 +44,7 @@ def hubs(rig: BackendRig) -> Iterator[Hubs]:
 def hub(request: pytest.FixtureRequest, rig: BackendRig, hubs: Hubs, engines: dict[str, Any]) -> Iterator[RealHub]:
     """A hub of JupyterHub 6, or of the test's parameter. After each test nothing of its servers may be left."""
     version = getattr(request, "param", "hub6")
-    one = hubs.get(version, lambda: RealHub(engines[version], site_of(rig), version=version))
+    one = hubs.get(version, lambda: RealHub(engines[version], site_of(rig), version=version, address=rig.hub_address))
     yield one
     rig.release()
     rig.open_gate()

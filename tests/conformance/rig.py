@@ -21,6 +21,8 @@ class BackendRig:
     """Two users of the hub that may have servers."""
     account_per_user: bool
     """Whether servers run as accounts that are called like the users."""
+    hub_address = "127.0.0.1"
+    """At which the engine's nodes reach a hub on this machine."""
 
     def part(self) -> dict[str, Any]:
         """The backend's part of the site."""

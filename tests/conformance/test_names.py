@@ -42,7 +42,8 @@ def hub(request: pytest.FixtureRequest, rig: BackendRig, hubs: Hubs, engines: di
     """A hub that is not root: then any name may have servers on this machine."""
     account = engines["users"][0] if os.getuid() == 0 else None
     version = getattr(request, "param", "hub6")
-    make = lambda: RealHub(engines[version], site_of(rig, rig.part_of_anybody()), account=account, version=version)  # noqa: E731
+    site = site_of(rig, rig.part_of_anybody())
+    make = lambda: RealHub(engines[version], site, account=account, version=version, address=rig.hub_address)  # noqa: E731
     one = hubs.get(("names", version), make)
     yield one
     one.stop_servers()

@@ -1,0 +1,346 @@
+"""Kubernetes: a pod for each server, and one watch that tells of all of them."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ...session import GRACE, describe
+from ...templates import Templates
+from ..accounts import account_of
+from ..base import Backend, BackendError, JobStatus, Log, Phase, Tag
+from ..tags import as_written
+from . import pod as builder
+from . import words
+from .client import ApiError, Client
+from .cluster import Cluster
+from .config import Identity, KubernetesConfig
+from .making import Maker
+from .names import object_name, pod_name
+from .reading import Pod
+from .volumes import home_of
+
+if TYPE_CHECKING:
+    from ...session import Session
+
+_TICK = 5.0
+_SYNC_PATIENCE = 30.0
+_END_SPARE = 45.0
+_VERDICT_PATIENCE = 5.0
+
+
+class KubernetesBackend(Backend):
+    """A namespace of a Kubernetes cluster, or one for each user."""
+
+    Config = KubernetesConfig
+    config: KubernetesConfig
+    queues = True
+
+    def __init__(self, name: str, config: KubernetesConfig, log: Log, templates: Templates | None = None):
+        super().__init__(name, config, log, templates)
+        self.needs_auth_state = config.run_as == "auth_state"
+        self._client: Client | None = None
+        self._cluster: Cluster | None = None
+        self._told: dict[str, JobStatus] = {}
+        self._ends: dict[str, JobStatus] = {}
+        self._words: dict[str, list[str]] = {}
+        self._wanted: dict[str, Tag] = {}
+        self._unowned: dict[str, float] = {}
+        self._maker = Maker(config, lambda: self._api)
+        self._moved = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # --- what does not need a cluster
+
+    def problems(self) -> list[str]:
+        path = self.config.kubeconfig
+        return [f"there is no {path}"] if path and not Path(path).is_file() else []
+
+    def home(self, user: str) -> str:
+        return home_of(self.config, user)
+
+    def preview(self, session: "Session") -> str:
+        tag = Tag(self.hub or "hub", session.user, "", "0" * 32)
+        try:
+            made = self._pod(session, tag, self.config.run_as if isinstance(self.config.run_as, Identity) else None)
+        except ValueError as error:
+            raise BackendError(str(error)) from None
+        return f"{yaml.safe_dump(made, sort_keys=False)}---\n{describe(session)}"
+
+    def _pod(self, session: "Session", tag: Tag, who: Identity | None) -> dict[str, Any]:
+        wanted = builder.Wanted(session.name, session.gpu, session.groups)
+        return builder.patched(builder.pod(self.config, session, tag, who, GRACE), self.config.pod_patch, tag, wanted)
+
+    # --- the watch
+
+    def open(self) -> None:
+        self._spawn(self._watch())
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._cluster is not None:
+            await self._cluster.close()
+        if self._client is not None:
+            await self._client.close()
+
+    async def _watch(self) -> None:
+        while self._client is None:
+            try:
+                self._client = await Client.connect(self.config)
+            except BackendError as error:
+                self.log.error("backend %s: %s", self.name, error)
+                await asyncio.sleep(self.config.poll_interval)
+        one = None if self._per_user else self._namespace("")
+        cluster = Cluster(lambda: self._api, one, self.config.poll_interval, self.log, self.name)
+        cluster.on_change, cluster.on_gone = self._changed, self._gone
+        self._cluster = cluster
+        cluster.open(self.hub)
+        self._move()
+        while True:
+            await asyncio.sleep(min(_TICK, self.config.poll_interval))
+            if not cluster.feed.stale:
+                # Patience comes to an end without anything happening.
+                for pod in [one for one in cluster.pods.values() if one.waits]:
+                    self._changed(pod)
+                self._sweep(cluster.pods.values())
+
+    @property
+    def _api(self) -> Client:
+        if self._client is None:
+            raise BackendError(f"{self.title} is not connected yet; the hub's log says why")
+        return self._client
+
+    @property
+    def _per_user(self) -> bool:
+        return "{" in (self.config.namespace or "")
+
+    def _namespace(self, user: str) -> str:
+        template = self.config.namespace
+        return object_name(template, user, most=63) if template else self._api.namespace
+
+    async def _synced(self) -> Cluster:
+        """The cluster, once its pods were listed. Raises BackendError."""
+        if not await self._until(lambda: self._cluster is not None, _SYNC_PATIENCE) or self._cluster is None:
+            raise BackendError(f"{self.title} is not connected yet; the hub's log says why")
+        await self._cluster.feed.synced(_SYNC_PATIENCE)
+        return self._cluster
+
+    def _changed(self, pod: Pod) -> None:
+        assert self._cluster is not None
+        seen = self._cluster.seen(pod)
+        status = words.status_of(seen, time.time(), self.config.scale_up_timeout)
+        if "FailedMount" in seen.events:
+            self._maker.launcher_is_gone(pod.namespace)
+        if status.phase is Phase.ENDED:
+            self._words[pod.job] = words.last_words(pod)
+        self._tell(pod, status)
+
+    def _gone(self, pod: Pod) -> None:
+        assert self._cluster is not None
+        events = self._cluster.seen(pod).events
+        self._tell(pod, words.end_of(replace(pod, leaving=True), events))
+        if pod.job not in self._wanted:
+            self._forget(pod.job)
+
+    def _forget(self, job: str) -> None:
+        for known in (self._told, self._ends, self._words):
+            known.pop(job, None)
+
+    def _tell(self, pod: Pod, status: JobStatus) -> None:
+        if pod.tag is None or pod.tag.hub != self.hub:
+            return
+        if status.phase is Phase.ENDED:
+            status = self._ends.setdefault(pod.job, status)
+        if self._told.get(pod.job) != status:
+            self._told[pod.job] = status
+            self._move()
+            self.on_change(pod.tag.session, status)
+
+    def _move(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    async def _until(self, condition: Any, seconds: float) -> bool:
+        """Wait until something holds, looked at whenever a pod changed. Whether it came to hold."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not condition():
+            moved = self._moved
+            try:
+                await asyncio.wait_for(moved.wait(), deadline - asyncio.get_running_loop().time())
+            except asyncio.TimeoutError:
+                return bool(condition())
+        return True
+
+    def _sweep(self, pods: Iterable[Pod]) -> None:
+        """Remove pods of this hub that belong to nobody: of a start that was given up, or a stop that got lost."""
+        now = asyncio.get_running_loop().time()
+        seen, self._unowned = self._unowned, {}
+        for pod in pods:
+            if pod.tag is None or pod.tag.hub != self.hub or pod.leaving or pod.job in self._wanted:
+                continue
+            since = self._unowned[pod.job] = seen.get(pod.job, now)
+            if now - since < 2 * self.config.poll_interval:
+                continue
+            if self.owned(pod.tag):
+                del self._unowned[pod.job]
+            else:
+                self.log.warning(
+                    "backend %s: pod %s (%s) belongs to no server: removing it", self.name, pod.job, pod.tag
+                )
+                self._spawn(self._remove(pod.job, 0))
+
+    # --- jobs
+
+    async def submit(self, session: "Session", tag: Tag, job_input: dict[str, Any]) -> str:
+        if not session.reference:
+            raise BackendError(f"the image {session.image} is none that pods can run: it is in no registry")
+        await self._synced()
+        who = await self._identity(session, tag)
+        try:
+            made = self._pod(session, tag, who)
+        except ValueError as error:
+            raise BackendError(str(error)) from None
+        namespace = self._namespace(tag.user)
+        job = f"{namespace}/{made['metadata']['name']}"
+        self._wanted[job] = as_written(tag)
+        work = asyncio.ensure_future(self._maker.start(namespace, made, tag, job_input, self._note))
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # A request may be on its way: what comes of it must not be left.
+            self._spawn(self._unwanted(work, job))
+            raise
+        except BackendError:
+            self._spawn(self._unwanted(work, job))
+            raise
+        return job
+
+    async def _unwanted(self, work: "asyncio.Future[None]", job: str) -> None:
+        await asyncio.gather(work, return_exceptions=True)
+        await self._remove(job, 0)
+        self._wanted.pop(job, None)
+
+    async def _identity(self, session: "Session", tag: Tag) -> Identity | None:
+        """Whose numbers a pod has. Raises BackendError."""
+        run_as = self.config.run_as
+        if isinstance(run_as, Identity):
+            return run_as
+        if run_as == "account":
+            account = await account_of(tag.user)
+            process = account.process
+            return Identity(uid=process["user"], gid=process["group"], groups=process["extra_groups"])
+        if run_as == "auth_state":
+            try:
+                given = {
+                    name: session.auth_state[name] for name in ("uid", "gid", "groups") if name in session.auth_state
+                }
+                return Identity.model_validate(given)
+            except ValueError:
+                raise BackendError("the login gave no uid and gid (auth_state), which this backend wants") from None
+        return None
+
+    def _note(self, pod: Pod) -> None:
+        """The watch tells of a new pod a moment later: until then its absence must not mean its end."""
+        if self._cluster is not None and pod.job not in self._ends:
+            self._cluster.pods.setdefault(pod.job, pod)
+
+    async def find(self, tag: Tag) -> str | None:
+        cluster = await self._synced()
+        if cluster.feed.stale:
+            raise BackendError(f"{self.title} cannot be seen: {cluster.feed.problem}")
+        job = f"{self._namespace(tag.user)}/{pod_name(tag)}"
+        pod = cluster.pods.get(job)
+        if pod is None or pod.tag != as_written(tag):
+            return None
+        self._wanted[job] = as_written(tag)
+        return job
+
+    async def status(self, job: str, tag: Tag) -> JobStatus:
+        self._wanted.setdefault(job, as_written(tag))
+        if job in self._ends:
+            return self._ends[job]
+        cluster = self._cluster
+        if cluster is None or not cluster.feed.lists or cluster.feed.stale:
+            problem = cluster.feed.problem if cluster else "the hub has just been started"
+            return JobStatus(Phase.UNKNOWN, f"{self.title} cannot be seen at the moment ({problem})")
+        pod = cluster.pods.get(job)
+        if pod is None or pod.tag != as_written(tag):
+            return JobStatus(Phase.LOST, f"{self.title} knows nothing of pod {job} any more")
+        self._changed(pod)
+        return self._told[job]
+
+    async def verdict(self, job: str) -> JobStatus | None:
+        def over() -> bool:
+            pod = self._cluster.pods.get(job) if self._cluster else None
+            return job in self._ends or (pod is not None and pod.leaving)
+
+        if not await self._until(over, _VERDICT_PATIENCE):
+            return None
+        if job in self._ends:
+            return self._ends[job]
+        return JobStatus(Phase.ENDED, "its pod was deleted", None, "Ask the site's admins if it was not you.")
+
+    async def last_words(self, job: str, tag: Tag) -> list[str]:
+        return self._words.get(job, [])
+
+    async def cancel(self, job: str, tag: Tag, grace: float) -> None:
+        self._wanted.setdefault(job, as_written(tag))
+        cluster = await self._synced()
+        seconds = int(grace) + (builder.SPARE if grace else 0)
+        begun, problem = asyncio.get_running_loop().time(), ""
+        while True:
+            try:
+                await self._remove(job, seconds)
+                problem = ""
+            except ApiError as error:
+                problem = str(error)
+            left = begun + seconds + _END_SPARE - asyncio.get_running_loop().time()
+
+            def gone() -> bool:
+                pod = cluster.pods.get(job)
+                return not cluster.feed.stale and (pod is None or (pod.leaving and pod.over))
+
+            if await self._until(gone, min(left, 5.0) if problem else left):
+                return
+            if not problem or left < 0:
+                break
+        pod = cluster.pods.get(job)
+        where = f" on node {pod.node}" if pod and pod.node else ""
+        why = problem or (cluster.feed.problem if cluster.feed.stale else f"it is stuck in Terminating{where}")
+        text = f"it cannot be told whether pod {job} ended: {why}"
+        self.log.warning("backend %s: %s", self.name, text)
+        raise BackendError(text)
+
+    async def _remove(self, job: str, grace: int) -> None:
+        namespace, _, name = job.partition("/")
+        await self._api.delete("Pod", namespace, name, grace=max(1, grace))
+
+    async def forget(self, job: str, tag: Tag) -> None:
+        # From now on it has no owner: where this does not remove it, the watch does.
+        self._wanted.pop(job, None)
+        self._forget(job)
+        try:
+            await self._remove(job, 0)
+        except BackendError as error:
+            self.log.warning("backend %s: pod %s is left for now: %s", self.name, job, error)
+
+    async def delete_forever(self, user: str, server: str) -> None:
+        made = self.config.home.pvc if self.config.home else None
+        per_server = any(one in self.config.pvc_name_template for one in ("{servername}", "{user_server}"))
+        if made is None or not made.delete or (server and not per_server):
+            return
+        namespace = self._namespace(user)
+        if await self._maker.unmake_home(namespace, Tag(self.hub, user, server, "")):
+            self.log.warning("backend %s: removed the home of %s, who was deleted, in %s", self.name, user, namespace)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())

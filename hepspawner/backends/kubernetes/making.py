@@ -1,0 +1,100 @@
+"""Making what belongs to a session: its pod, Secret and Service, the launcher's ConfigMap, the user's claim."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from ..base import BackendError, Tag
+from . import pod as builder
+from . import words
+from .client import ApiError, Client
+from .config import KubernetesConfig
+from .names import OWNER
+from .reading import Pod, read_pod
+from .volumes import claim_name
+
+_PATIENCE = 60.0
+_AGAIN = 1.0
+
+
+class Maker:
+    """Makes objects, each once, however often a request has to be repeated: names are a session's own."""
+
+    def __init__(self, config: KubernetesConfig, client: Callable[[], Client]):
+        self._config, self._client = config, client
+        self._launcher_in: set[str] = set()
+
+    async def start(
+        self, namespace: str, made: dict[str, Any], tag: Tag, job_input: dict[str, Any], noted: Callable[[Pod], None]
+    ) -> None:
+        """Make a pod and all that it needs; `noted` is called with the pod. Raises BackendError."""
+        await asyncio.gather(self._launcher(namespace), self._home(namespace, tag))
+        pod = await self._surely(namespace, made)
+        noted(read_pod(pod))
+        owner = pod["metadata"]
+        job_input = {**job_input, "port": self._config.port}
+        if self._config.connect == "service":
+            service = await self._surely(namespace, builder.service(self._config, tag, owner))
+            job_input["address"] = service["spec"]["clusterIP"]
+        # Owned by the pod, and so after it: a hub that dies in between leaves no Secret behind. The kubelet waits.
+        await self._surely(namespace, builder.secret(tag, owner, job_input), read=False)
+
+    async def _surely(self, namespace: str, thing: dict[str, Any], read: bool = True) -> dict[str, Any]:
+        """Make an object, or find that it is made. Raises BackendError: there is none, or it cannot be told."""
+        deadline = asyncio.get_running_loop().time() + _PATIENCE
+        while True:
+            try:
+                return await self._client().create(namespace, thing)
+            except ApiError as error:
+                if error.status == 409 and error.reason == "AlreadyExists":
+                    # Of an attempt that seemed to fail.
+                    return await self._client().get(thing["kind"], namespace, thing["metadata"]["name"]) if read else {}
+                if error.status is not None:
+                    raise BackendError(words.refusal(str(error))) from None
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(_AGAIN)
+
+    async def _launcher(self, namespace: str) -> None:
+        if namespace not in self._launcher_in:
+            await self._surely(namespace, builder.launcher_map(), read=False)
+            self._launcher_in.add(namespace)
+
+    def launcher_is_gone(self, namespace: str) -> None:
+        """Somebody removed the ConfigMap: the next start makes it again."""
+        self._launcher_in.discard(namespace)
+
+    async def _home(self, namespace: str, tag: Tag) -> None:
+        """See that a user's claim is there, and his. Raises BackendError."""
+        made = self._config.home.pvc if self._config.home else None
+        if made is None:
+            return
+        name = claim_name(self._config, tag)
+        try:
+            found = await self._client().get("PersistentVolumeClaim", namespace, name)
+        except ApiError as error:
+            if error.status != 404:
+                raise BackendError(words.refusal(str(error))) from None
+            found = await self._surely(namespace, builder.claim(self._config, made, tag))
+        if owner_of(found) not in (None, tag.user):
+            raise BackendError(f"the claim {name} is another user's home")
+
+    async def unmake_home(self, namespace: str, tag: Tag) -> bool:
+        """Remove a user's claim and all that is in it, if it surely is his; whether there was one. Raises ApiError."""
+        name = claim_name(self._config, tag)
+        try:
+            found = await self._client().get("PersistentVolumeClaim", namespace, name)
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        if owner_of(found) != tag.user:
+            return False
+        await self._client().delete("PersistentVolumeClaim", namespace, name, uid=found["metadata"]["uid"])
+        return True
+
+
+def owner_of(claim: dict[str, Any]) -> str | None:
+    """Whose home a claim is; None where it does not say."""
+    owner = (claim["metadata"].get("annotations") or {}).get(OWNER)
+    return owner if owner is None else str(owner)
