@@ -271,7 +271,8 @@ class HEPSpawner(Spawner):
         backend = self.runtime.backend(run.backend)
         run.job = run.job or await backend.find(run.tag)
         if run.job is not None:
-            await backend.cancel(run.job, run.tag, 0 if now else GRACE)
+            # A server that was not started yet has nothing to save; its launcher may not even hear the polite request.
+            await backend.cancel(run.job, run.tag, GRACE if "starting" in run.times and not now else 0)
         run.end(Failure("The server was stopped."))
 
     async def get_url(self) -> str:

@@ -182,7 +182,7 @@ def test_two_servers_of_a_user_do_not_disturb_each_other(hub: RealHub, rig: Back
     for name in ("", "second"):
         assert hub.start_server(user, {"image": "tiny"}, name).status_code == 201
     first, second = (hub.server_get(user, "facts", name).json() for name in ("", "second"))
-    assert first["pid"] != second["pid"]
+    assert first["environment"]["HEPSPAWNER_SESSION"] != second["environment"]["HEPSPAWNER_SESSION"]
     assert first["environment"]["TMPDIR"] != second["environment"]["TMPDIR"]
     assert second["environment"]["JUPYTERHUB_SERVICE_PREFIX"] == f"/user/{user}/second/"
     sessions = [hub.state(user, name)["session"] for name in ("", "second")]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.kube import cluster, make, relay  # noqa: F401
 from tests.faults.rig import FaultRig
 from tests.hubs import pytest_runtest_makereport  # noqa: F401
 from tests.realhub import RealHub

@@ -335,6 +335,7 @@ class KubernetesBackend(Backend):
         per_server = any(one in self.config.pvc_name_template for one in ("{servername}", "{user_server}"))
         if made is None or not made.delete or (server and not per_server):
             return
+        await self._synced()
         namespace = self._namespace(user)
         if await self._maker.unmake_home(namespace, Tag(self.hub, user, server, "")):
             self.log.warning("backend %s: removed the home of %s, who was deleted, in %s", self.name, user, namespace)

@@ -7,7 +7,7 @@ from typing import Any
 from ..base import Log
 from .client import Client, path_of
 from .feed import Feed
-from .names import selector
+from .names import PREFIX, selector
 from .reading import Event, Pod, Seen, read_event, read_pod
 
 _EVENTS = 2000
@@ -69,12 +69,12 @@ class Cluster:
             self.on_change(pod)
 
     def _events_listed(self, items: Iterable[dict[str, Any]]) -> None:
-        found = [event for item in items if (event := read_event(item))]
+        found = [event for item in items if (event := _ours(item))]
         for event in sorted(found, key=lambda one: one.at):
             self._note(event)
 
     def _event(self, kind: str, item: dict[str, Any]) -> None:
-        event = read_event(item)
+        event = _ours(item)
         if event is not None and kind != "DELETED":
             self._note(event)
 
@@ -86,3 +86,9 @@ class Cluster:
             self._events.popitem(last=False)
         if (pod := self.pods.get(job)) is not None:
             self.on_change(pod)
+
+
+def _ours(item: dict[str, Any]) -> Event | None:
+    """An event, if it can be of a pod of ours."""
+    event = read_event(item)
+    return event if event is not None and event.pod.startswith(PREFIX) else None

@@ -39,7 +39,7 @@ class Maker:
         # Owned by the pod, and so after it: a hub that dies in between leaves no Secret behind. The kubelet waits.
         await self._surely(namespace, builder.secret(tag, owner, job_input), read=False)
 
-    async def _surely(self, namespace: str, thing: dict[str, Any], read: bool = True) -> dict[str, Any]:
+    async def _surely(self, namespace: str | None, thing: dict[str, Any], read: bool = True) -> dict[str, Any]:
         """Make an object, or find that it is made. Raises BackendError: there is none, or it cannot be told."""
         deadline = asyncio.get_running_loop().time() + _PATIENCE
         while True:
@@ -48,7 +48,11 @@ class Maker:
             except ApiError as error:
                 if error.status == 409 and error.reason == "AlreadyExists":
                     # Of an attempt that seemed to fail.
-                    return await self._client().get(thing["kind"], namespace, thing["metadata"]["name"]) if read else {}
+                    name = thing["metadata"]["name"]
+                    return await self._client().get(thing["kind"], str(namespace), name) if read else {}
+                if error.status == 404 and f'namespaces "{namespace}" not found' in str(error):
+                    await self._surely(None, builder.namespace(str(namespace)), read=False)  # a new user's own one
+                    continue
                 if error.status is not None:
                     raise BackendError(words.refusal(str(error))) from None
                 if asyncio.get_running_loop().time() > deadline:

@@ -11,6 +11,8 @@ TAG = "hepspawner.io/tag"
 OWNER = "hub.jupyter.org/username"
 """The annotation of a claim that says whose it is: KubeSpawner's, too."""
 
+PREFIX = "jupyter-"
+"""Of the names of pods."""
 _PLAIN = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _MOST = 63
@@ -68,7 +70,7 @@ def object_name(template: str, user: str, server: str = "", most: int = 253) -> 
 
 def pod_name(tag: Tag) -> str:
     """The name of a session's pod, Secret and Service. Another session is another pod: the last one may still end."""
-    return f"jupyter-{slug(tag.user, 8, 30)}-{tag.session[:16]}"
+    return f"{PREFIX}{slug(tag.user, 8, 30)}-{tag.session[:16]}"
 
 
 def labels(tag: Tag) -> dict[str, str]:

@@ -194,6 +194,11 @@ def secret(tag: Tag, owner: dict[str, Any], job_input: dict[str, Any]) -> dict[s
     return _owned("Secret", tag, owner, {"immutable": True, "stringData": {"job": json.dumps(job_input)}})
 
 
+def namespace(name: str) -> dict[str, Any]:
+    """A user's namespace."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {LABEL: "hepspawner"}}}
+
+
 def service(config: KubernetesConfig, tag: Tag, owner: dict[str, Any]) -> dict[str, Any]:
     """The Service through which the hub and the proxy reach a pod."""
     spec = {"selector": labels(tag), "ports": [{"port": config.port, "targetPort": config.port}]}

@@ -1,0 +1,176 @@
+"""The Kubernetes backend alone, before a real cluster. Its pods' launchers find no hub, so they wait for one."""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from hepspawner.backends.base import JobStatus, Phase, Tag
+from hepspawner.backends.kubernetes import KubernetesBackend, KubernetesConfig
+from hepspawner.site.model import Mount
+from tests.kubernetes import Kubernetes
+
+HUB = "0123456789ab"
+PATIENCE = 60.0
+SPACE = "faults"
+IMAGE = "rig.local/host:1"
+
+
+class Relay:
+    """Stands between a backend and the API server: connections can be cut, and kept from being made."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def listen(self) -> None:
+        self._server = await asyncio.start_server(self._pass, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Nobody gets through any more."""
+        if self._server is not None:
+            self._server.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """End all connections, as a firewall does."""
+        for one in list(self._open):
+            one.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, away = await asyncio.open_connection("127.0.0.1", 16443)
+        self._open |= {writer, away}
+        await asyncio.gather(_copy(reader, away), _copy(there, writer), return_exceptions=True)
+        self._open -= {writer, away}
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    try:
+        while data := await source.read(65536):
+            target.write(data)
+            await target.drain()
+    finally:
+        target.close()
+
+
+class Server:
+    """A job of a user, as a spawner has it."""
+
+    def __init__(self, backend: KubernetesBackend, user: str = "alice", **session: Any):
+        self.backend, self.tag = backend, Tag(backend.hub, user, "", secrets.token_hex(16))
+        mounts = [Mount(source="/usr", target="/usr", read_only=True)]
+        plain = {"name": "tiny", "image": "tiny", "reference": IMAGE, "cpus": None, "memory": None, "gpu": None}
+        more = {"gpus": 0, "mounts": mounts, "groups": (), "auth_state": {}, "user": user}
+        self.session: Any = SimpleNamespace(**{**plain, **more, **session})
+        self.job = ""
+
+    async def submit(self) -> "Server":
+        hub = {"session": self.tag.session, "ticket": f"{self.tag.session}.secret", "hub": "http://127.0.0.1:1/hub/api"}
+        job_input = {**hub, "expires": time.time() + 600, "address": None, "scratch": None}
+        self.job = await self.backend.submit(self.session, self.tag, job_input)
+        return self
+
+    @property
+    def pod(self) -> str:
+        """The name of its pod."""
+        return self.job.partition("/")[2]
+
+    async def status(self) -> JobStatus:
+        return await self.backend.status(self.job, self.tag)
+
+    async def until(self, what: Callable[[JobStatus], object]) -> JobStatus:
+        """Wait for a status."""
+        end = time.monotonic() + PATIENCE
+        while not what(status := await self.status()):
+            assert time.monotonic() < end, status
+            await asyncio.sleep(0.1)
+        return status
+
+    async def running(self) -> "Server":
+        await self.until(lambda status: status.phase is Phase.RUNNING)
+        return self
+
+    async def ended(self) -> JobStatus:
+        return await self.until(lambda status: status.phase is Phase.ENDED)
+
+    async def hopeless(self) -> str:
+        """Wait until it is told that it will never start; why."""
+        status = await self.until(lambda status: status.hopeless)
+        assert status.phase is Phase.QUEUED and status.advice
+        return status.reason
+
+    async def cancel(self) -> None:
+        await self.backend.cancel(self.job, self.tag, 0)
+
+
+class Owners:
+    """Which sessions somebody's server hangs on."""
+
+    def __init__(self) -> None:
+        self.disowned: set[str] = set()
+
+    def __call__(self, tag: Tag) -> bool:
+        return tag.session not in self.disowned
+
+
+Make = Callable[..., KubernetesBackend]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Kubernetes]:
+    with Kubernetes() as one:
+        one.namespace(SPACE)
+        yield one
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[Relay]:
+    one = Relay()
+    await one.listen()
+    yield one
+    await one.close()
+
+
+@pytest.fixture
+async def make(cluster: Kubernetes, relay: Relay, tmp_path: Path) -> AsyncIterator[Make]:
+    """Makes a backend of the cluster, with a hub's rights and through the relay. Afterwards all is mended."""
+    made: list[KubernetesBackend] = []
+    config = yaml.safe_load((cluster.directory / f"{SPACE}.kubeconfig").read_text())
+    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{relay.port}"
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+
+    def new(hub: str = HUB, **more: Any) -> KubernetesBackend:
+        part = {"type": "kubernetes", "title": "The cluster", "poll_interval": "2s", "kubeconfig": str(path), **more}
+        part.setdefault("image_pull_policy", "IfNotPresent")
+        one = KubernetesBackend("cluster", KubernetesConfig.model_validate(part), logging.getLogger("test"))
+        one.hub, one.owned = hub, Owners()
+        one.open()
+        made.append(one)
+        return one
+
+    yield new
+    for one in made:
+        await one.close()
+    await asyncio.to_thread(mend, cluster)
+
+
+def mend(cluster: Kubernetes) -> None:
+    """All runs as it should, and nothing of a test is left."""
+    for daemon in cluster.daemons():
+        cluster.signal(daemon, 18)  # SIGCONT
+    cluster.start()
+    cluster.cordon(False)
+    cluster.namespace(SPACE)
+    away = ["delete", "-n", SPACE, "--ignore-not-found", "--grace-period=1"]
+    cluster.kubectl(*away, "pods,resourcequotas", "--all", "--timeout=90s")
+    cluster.kubectl(*away, "persistentvolumeclaims", "--all", "--timeout=90s")
