@@ -28,6 +28,7 @@ class KubernetesRig(LocalRig):
             "poll_interval": "1s",
             "probe": "hub",
             "kubeconfig": str(self.kubeconfig),
+            "namespace": NAMESPACE,
             "run_as": "account",
             "home": {"host_path": "/home/{username}"},
             "mounts": host_mounts(["/usr", str(self.directory), *sorted(environments)]),
@@ -82,7 +83,6 @@ class KubernetesRig(LocalRig):
 
 def _over(pod: dict[str, Any]) -> bool:
     """Whether nothing of a pod runs any more, and nothing of it will."""
-    states = pod["status"].get("containerStatuses", [])
-    ended = bool(states) and all("terminated" in one["state"] for one in states)
-    leaving = "deletionTimestamp" in pod["metadata"]
-    return ended or (leaving and not pod["spec"].get("nodeName"))
+    states = [one["state"] for one in pod["status"].get("containerStatuses", [])]
+    ended = bool(states) and all("terminated" in one for one in states)
+    return ended or ("deletionTimestamp" in pod["metadata"] and not any("running" in one for one in states))

@@ -49,6 +49,7 @@ class KubernetesBackend(Backend):
         self._ends: dict[str, JobStatus] = {}
         self._words: dict[str, list[str]] = {}
         self._wanted: dict[str, Tag] = {}
+        self._presumed: dict[str, Tag] = {}
         self._unowned: dict[str, float] = {}
         self._maker = Maker(config, lambda: self._api)
         self._moved = asyncio.Event()
@@ -98,7 +99,7 @@ class KubernetesBackend(Backend):
                 await asyncio.sleep(self.config.poll_interval)
         one = None if self._per_user else self._namespace("")
         cluster = Cluster(lambda: self._api, one, self.config.poll_interval, self.log, self.name)
-        cluster.on_change, cluster.on_gone = self._changed, self._gone
+        cluster.on_change, cluster.on_gone, cluster.on_list = self._changed, self._gone, self._listed
         self._cluster = cluster
         cluster.open(self.hub)
         self._move()
@@ -140,6 +141,16 @@ class KubernetesBackend(Backend):
         if status.phase is Phase.ENDED:
             self._words[pod.job] = words.last_words(pod)
         self._tell(pod, status)
+
+    def _listed(self) -> None:
+        presumed, self._presumed = self._presumed, {}
+        assert self._cluster is not None
+        for job, tag in presumed.items():
+            if job not in self._cluster.pods:
+                self.on_change(tag.session, self._lost(job))
+
+    def _lost(self, job: str) -> JobStatus:
+        return JobStatus(Phase.LOST, f"{self.title} knows nothing of pod {job} any more")
 
     def _gone(self, pod: Pod) -> None:
         assert self._cluster is not None
@@ -251,6 +262,11 @@ class KubernetesBackend(Backend):
             self._cluster.pods.setdefault(pod.job, pod)
 
     async def find(self, tag: Tag) -> str | None:
+        if self.config.namespace and not (self._cluster and self._cluster.feed.lists):
+            # A hub that starts must not wait for the cluster: if there is a pod, this is it.
+            job = f"{self._namespace(tag.user)}/{pod_name(tag)}"
+            self._presumed[job] = self._wanted[job] = as_written(tag)
+            return job
         cluster = await self._synced()
         if cluster.feed.stale:
             raise BackendError(f"{self.title} cannot be seen: {cluster.feed.problem}")
@@ -271,7 +287,7 @@ class KubernetesBackend(Backend):
             return JobStatus(Phase.UNKNOWN, f"{self.title} cannot be seen at the moment ({problem})")
         pod = cluster.pods.get(job)
         if pod is None or pod.tag != as_written(tag):
-            return JobStatus(Phase.LOST, f"{self.title} knows nothing of pod {job} any more")
+            return self._lost(job)
         self._changed(pod)
         return self._told[job]
 

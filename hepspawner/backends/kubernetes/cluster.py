@@ -25,6 +25,8 @@ class Cluster:
         """Called when something happened to a pod."""
         self.on_gone: Callable[[Pod], None] = lambda pod: None
         """Called with a pod that is no more, as it was last."""
+        self.on_list: Callable[[], None] = lambda: None
+        """Called when all pods were listed."""
         of_pods = {"fieldSelector": "involvedObject.kind=Pod"}
         self.feed = Feed(client, path_of("Pod", namespace), {}, renewal, log, (name, "pods"))
         self.happenings = Feed(client, path_of("events", namespace), of_pods, renewal, log, (name, "events"))
@@ -57,6 +59,7 @@ class Cluster:
         for job, pod in list(self.pods.items()):
             if before.get(job) != pod:
                 self.on_change(pod)
+        self.on_list()
 
     def _pod_changed(self, kind: str, item: dict[str, Any]) -> None:
         pod = read_pod(item)

@@ -59,8 +59,9 @@ class Pod:
     def over(self) -> bool:
         """Whether nothing of it runs any more."""
         states = [state for _, state in self.others] + ([self.server] if self.server else [])
-        ended = bool(self.server) and all(state.kind == "terminated" for state in states)
-        return self.phase in ("Succeeded", "Failed") or (self.leaving and (ended or not self.node))
+        # A kubelet starts nothing of a pod that was deleted; the object goes when its volumes are put away.
+        runs = any(state.kind == "running" for state in states)
+        return self.phase in ("Succeeded", "Failed") or (self.leaving and not runs)
 
 
 @dataclass(frozen=True)
