@@ -694,11 +694,11 @@ def adopt_orphans():
         say("processes that leave the server's tree cannot be found again on " + NODE)
 
 
-def main():
-    """Claims and runs the session of the job that was given. Returns the exit status."""
+def main(path=None):
+    """Claims and runs the session of the job in a file, or on standard input. Returns the exit status."""
     watch = Watch()
     try:
-        job = read_job(os.fdopen(os.open(sys.argv[1], os.O_RDONLY), "rb") if sys.argv[1:] else sys.stdin.buffer)
+        job = read_job(os.fdopen(os.open(path, os.O_RDONLY), "rb") if path else sys.stdin.buffer)
     except (OSError, ValueError) as error:
         say("malformed job: %s" % error)
         return BAD_JOB
@@ -726,4 +726,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine import free_port
+
 LAUNCHER = Path(__file__).resolve().parents[2] / "hepspawner" / "node" / "launcher.py"
 PYTHON = os.environ.get("HEPSPAWNER_NODE_PYTHON", sys.executable)
 TICKET, KEY, TOKEN = "ticket-8d1f", "key-77aa", "token-c0de"
@@ -678,6 +680,23 @@ def test_the_environment_is_exact(node):
     assert home == os.path.expanduser("~" + pwd.getpwuid(os.getuid()).pw_name)
     assert before + 99 <= int(got.pop("D")) <= time.time() + 100
     assert got == {"B": "@OTHER@ \xe9", "C": "", "CUDA_VISIBLE_DEVICES": "3", "JOB": "@PORT@"}
+
+
+def test_a_pods_own_environment_is_beneath_the_servers(node):
+    order = node.order(
+        "import os; print(os.environ['OF_IMAGE'], os.environ['TOKEN'] != 'of image')", inherit={"*": "*"}
+    )
+    hub = node.hub(order)
+    assert node.launch(hub, environment={"OF_IMAGE": "kept", "TOKEN": "of image"}).ended() == 0
+    assert hub.events("exit")[0]["log"] == "kept True"
+
+
+def test_the_job_may_be_in_a_file_and_name_its_port(node):
+    hub, port = node.hub(node.order("import os; print(os.environ['PORT'])")), free_port()
+    file = node.path / "job"
+    file.write_text(json.dumps(node.job(hub, port=port)))
+    assert node.launch(hub, argv=[PYTHON, "-I", "-S", str(LAUNCHER), str(file)]).ended() == 0
+    assert hub.events("exit")[0]["log"] == str(port) == str(hub.claims[0]["port"])
 
 
 def test_no_deadline_is_an_empty_one(node):

@@ -83,7 +83,7 @@ def test_check_of_a_broken_site(run, write_site):
         f"{path}:1: images: is missing\n"
         f"{path}:1: imges: is no key here; did you mean images?\n"
         f"{path}:2: backends.here.type: 'locl': is no type of backend that is installed; "
-        "there are: htcondor, local, slurm; did you mean local?\n",
+        "there are: htcondor, kubernetes, local, slurm; did you mean local?\n",
     )
 
 
@@ -187,9 +187,12 @@ def test_preview_of_what_is_not_allowed(run, site, options, errors):
     assert err == errors or (errors is None and err.count("\n") == 1)
 
 
+NONE = "there is no image that you may use here; ask the site's admins"
+
+
 def test_preview_of_an_image_that_this_backend_cannot_run(run, write_site):
     path = write_site("images: [{name: a, oci: docker.io/x/y}]\nbackends: {here: {type: local}}\n")
-    assert run("preview", path, "--user", "alice") == (1, "", "image a has no path, and this backend needs one\n")
+    assert run("preview", path, "--user", "alice") == (1, "", f"image: {NONE}\n")
 
 
 # --- the rest

@@ -181,7 +181,10 @@ def test_a_message_is_one_line_whatever_the_file_holds(problem):
         ("backends: {here: {type: local}}\n", "site.yaml:1: images: is missing"),
         ("images: [{name: a, path: /x}]\n", "site.yaml:1: backends: is missing"),
         (GOOD.replace("path", "pth"), "site.yaml:1: images[0].pth: is no key here; did you mean path?"),
-        (GOOD.replace("type", "typ"), "must say which type of backend this is; there are: htcondor, local, slurm"),
+        (
+            GOOD.replace("type", "typ"),
+            "must say which type of backend this is; there are: htcondor, kubernetes, local, slurm",
+        ),
         (GOOD.replace("local}", "local, cpu: {max: 1}}"), "backends.here.cpu: is no key here; did you mean cpus?"),
         (
             GOOD.replace("local}", "local, cpus: {maximum: 2, max: 1}}"),
