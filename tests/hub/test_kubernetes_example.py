@@ -38,7 +38,8 @@ def fitted(thing: dict[str, Any], environment: str) -> dict[str, Any]:
     if thing["metadata"]["name"] == "hub-config":
         extra = """
 c.JupyterHub.services = [{"name": "tests", "api_token": "just-for-this-test"}]
-c.JupyterHub.load_roles = [{"name": "t", "services": ["tests"], "scopes": ["admin:users", "admin:servers", "proxy"]}]
+scopes = ["admin:users", "admin:servers", "access:servers"]
+c.JupyterHub.load_roles = [{"name": "tests", "services": ["tests"], "scopes": scopes}]
 import os, socket
 c.JupyterHub.hub_connect_ip = socket.gethostbyname(socket.gethostname())
 """
@@ -77,16 +78,16 @@ def test_hub_rights_and_site_come_up_by_kubectl_apply(cluster: Kubernetes, engin
     http.trust_env = False
     http.headers["Authorization"] = "token just-for-this-test"
     api = f"http://{address}:8000/hub/api"
-    assert http.post(f"{api}/users/ann@example.org", timeout=60).status_code == 201
-    started = http.post(f"{api}/users/ann@example.org/server", json={"image": "scipy"}, timeout=60)
+    assert http.post(f"{api}/users/ann.b", timeout=60).status_code == 201
+    started = http.post(f"{api}/users/ann.b/server", json={"image": "scipy"}, timeout=60)
     assert started.status_code in (201, 202), started.text
-    model = lambda: http.get(f"{api}/users/ann@example.org", timeout=60).json()["servers"].get("", {})  # noqa: E731
+    model = lambda: http.get(f"{api}/users/ann.b", timeout=60).json()["servers"].get("", {})  # noqa: E731
     eventually(lambda: model().get("ready"), "the server is ready", PATIENCE)
-    answer = http.get(f"http://{address}:8000/user/ann@example.org/api", timeout=60)
-    assert "version" in answer.json()
+    answer = http.get(f"http://{address}:8000/user/ann.b/api/status", timeout=60)
+    assert answer.ok and "kernels" in answer.json(), answer.text
     claims = [one["metadata"]["name"] for one in cluster.get("persistentvolumeclaims", SPACE)]
-    assert any(name.startswith("claim-ann-example-org---") for name in claims)
-    assert http.delete(f"{api}/users/ann@example.org/server", timeout=60).status_code in (202, 204)
+    assert any(name.startswith("claim-ann-b---") for name in claims)
+    assert http.delete(f"{api}/users/ann.b/server", timeout=60).status_code in (202, 204)
     eventually(lambda: not model(), "the server is gone", PATIENCE)
     kept = [one["metadata"]["name"] for one in cluster.get("persistentvolumeclaims", SPACE)]
     assert kept == claims
