@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -107,6 +108,36 @@ async def test_a_pod_has_its_users_numbers(make: Make, cluster: Kubernetes) -> N
         await server.cancel()
     with pytest.raises(BackendError, match="no uid and gid"):
         await Server(backend, auth_state={"uid": "root"}).submit()
+
+
+async def test_what_is_mounted_later_comes_into_a_pod(make: Make, cluster: Kubernetes) -> None:
+    place = cluster.directory / "cvmfs/atlas"  # as autofs mounts a repository when somebody looks at it
+    place.mkdir(parents=True)
+    look = "while not os.listdir('/cvmfs/atlas'): time.sleep(0.1)"
+    script = f"import os, time\n{look}\nprint('seen', flush=True); time.sleep(99)"
+    backend = make(cvmfs={"host_path": str(place.parent)}, pod_patch=container(command=["python3", "-c", script]))
+    server = await (await Server(backend).submit()).running()
+    subprocess.run(["mount", "-t", "tmpfs", "repository", str(place)], check=True)
+    try:
+        (place / "release").touch()
+        await happens(lambda: "seen" in cluster.kubectl("logs", "-n", SPACE, server.pod), "the pod sees it")
+        await server.cancel()
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+async def test_a_namespace_for_each_user(make: Make, cluster: Kubernetes) -> None:
+    backend = make(kubeconfig=str(cluster.admin), namespace="own-{username}")
+    servers = [await Server(backend, user).submit() for user in ("alice", "Bob")]
+    spaces = [server.job.partition("/")[0] for server in servers]
+    try:
+        for server, space in zip(servers, spaces, strict=True):
+            await server.running()
+            assert [pod["metadata"]["name"] for pod in cluster.get("pods", space)] == [server.pod]
+            await server.cancel()
+        assert spaces[0] == "own-alice" and spaces[1].startswith("own-bob---")
+    finally:
+        cluster.kubectl("delete", "namespace", *spaces, "--wait=false")
 
 
 # --- what keeps a pod from starting

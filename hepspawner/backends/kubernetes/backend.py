@@ -94,8 +94,8 @@ class KubernetesBackend(Backend):
         while self._client is None:
             try:
                 self._client = await Client.connect(self.config)
-            except BackendError as error:
-                self.log.error("backend %s: %s", self.name, error)
+            except Exception as error:
+                self.log.error("backend %s: %s", self.name, error, exc_info=not isinstance(error, BackendError))
                 await asyncio.sleep(self.config.poll_interval)
         one = None if self._per_user else self._namespace("")
         cluster = Cluster(lambda: self._api, one, self.config.poll_interval, self.log, self.name)
@@ -105,11 +105,16 @@ class KubernetesBackend(Backend):
         self._move()
         while True:
             await asyncio.sleep(min(_TICK, self.config.poll_interval))
-            if not cluster.feed.stale:
-                # Patience comes to an end without anything happening.
-                for pod in [one for one in cluster.pods.values() if one.waits]:
-                    self._changed(pod)
-                self._sweep(cluster.pods.values())
+            try:
+                if not cluster.feed.stale:
+                    self._look_after(cluster)
+            except Exception:  # whatever it is, it must not be the last look
+                self.log.exception("backend %s: a look at its pods failed", self.name)
+
+    def _look_after(self, cluster: Cluster) -> None:
+        for pod in [one for one in cluster.pods.values() if one.waits]:
+            self._changed(pod)  # patience comes to an end without anything happening
+        self._sweep(cluster.pods.values())
 
     @property
     def _api(self) -> Client:
