@@ -1,6 +1,7 @@
 """HEPSpawner and KubeSpawner side by side on a real Kubernetes: a JupyterLab, many starts, and 500 pods that just run.
 
-    python benchmarks/kubernetes.py [lab | storm | steady]… [--servers 20] [--pods 500] [--rounds 3]
+    python benchmarks/kubernetes.py [lab | storm | steady]… [--servers 20] [--pods 500] [--seconds 120]
+        [--rounds 3]
 
 Only for root. Both hubs use the same cluster (`tests/kubernetes.py`), image and server process; KubeSpawner is in an
 environment of its own (`tests/rigs/setup.sh venv-kube`). The 500 pods are on kubemark's nodes, where nothing runs: what
@@ -270,6 +271,9 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; absent: all")
     parser.add_argument("--servers", type=int, default=20)
     parser.add_argument("--pods", type=int, default=500)
+    parser.add_argument(
+        "--seconds", type=float, default=120, help="for which pods to which nothing happens are watched"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     parts = options.parts or PARTS
@@ -304,8 +308,8 @@ def measure(table: Table, bench: Bench, parts: Sequence[str], options: argparse.
     if "steady" in parts:
         nodes = str(-(-options.pods // 100))
         subprocess.run([RIG / "hollow-up.sh", nodes], check=True, env={**os.environ, "RIG": str(HOME)}, stdout=2)
-        one = steady(bench, bench.peer(SMALL, True), options.pods, 120)
-        two = steady(bench, bench.ours(SMALL, True), options.pods, 120)
+        one = steady(bench, bench.peer(SMALL, True), options.pods, options.seconds)
+        two = steady(bench, bench.ours(SMALL, True), options.pods, options.seconds)
         title = f"{options.pods} pods, nothing happens:"
         table.add(f"{title} CPU a minute", one.cpu, two.cpu, "at most 0.1", two.cpu <= 0.1 * one.cpu)
         table.add("  … API requests a minute", one.requests, two.requests, "", True, "")

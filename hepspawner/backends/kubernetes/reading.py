@@ -59,9 +59,9 @@ class Pod:
     def over(self) -> bool:
         """Whether nothing of it runs any more."""
         states = [state for _, state in self.others] + ([self.server] if self.server else [])
-        # A kubelet starts nothing of a pod that was deleted; the object goes when its volumes are put away.
-        runs = any(state.kind == "running" for state in states)
-        return self.phase in ("Succeeded", "Failed") or (self.leaving and not runs)
+        # The object itself goes when the kubelet has put the volumes away. What is said to wait may have been started.
+        ended = bool(self.server) and all(state.kind == "terminated" for state in states)
+        return self.phase in ("Succeeded", "Failed") or (self.leaving and (ended or not self.node))
 
 
 @dataclass(frozen=True)
