@@ -179,7 +179,7 @@ c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": [
                         self.stop_server(user["name"], name)
             return not self.active()
 
-        eventually(stop, "all servers are stopped")
+        eventually(stop, "all servers are stopped", 3 * PATIENCE)  # one after the other, as JupyterHub answers
 
     def active(self) -> list[str]:
         """The servers that run, start or stop."""
