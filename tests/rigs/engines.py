@@ -64,9 +64,14 @@ def use_kubernetes() -> None:
         "metadata": {"name": "hello", "namespace": "default"},
         "spec": {"containers": [{"name": "hello", "image": "rig.local/busybox:1", "command": ["sleep", "3600"]}]},
     }
-    with Kubernetes() as cluster:
-        cluster.apply(pod)
+    cluster = Kubernetes()
+    running = cluster.daemons()  # of tests that run just now: there is one cluster per machine
+    try:
+        cluster.start().apply(pod)
         cluster.kubectl("wait", "--for=condition=Ready", "pod/hello", "--timeout=60s")
+    finally:
+        if not running:
+            cluster.stop()
 
 
 def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
