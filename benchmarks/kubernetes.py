@@ -82,7 +82,7 @@ class Bench:
         selector, tolerations = _where(hollow)
         backend = {"type": "kubernetes", "namespace": SPACE, "kubeconfig": str(self.cluster.admin)}
         backend |= {"run_as": {"uid": 1000, "gid": 100}, "image_pull_policy": "IfNotPresent"}
-        backend |= {"mounts": [{"source": path} for path in _paths()], "node_selector": selector}
+        backend |= {"mounts": [{"source": path} for path in _paths(hollow)], "node_selector": selector}
         images = [{"name": "bench", "oci": IMAGE, "command": cmd}]
         site = {"images": images, "backends": {"k8s": {**backend, "tolerations": tolerations}}}
         return self._hub("HEPSpawner", PREFIX / "bin/python", _OURS.format(site=site), hollow)
@@ -90,8 +90,8 @@ class Bench:
     def peer(self, cmd: list[str], hollow: bool = False) -> Hub:
         """KubeSpawner."""
         selector, tolerations = _where(hollow)
-        volumes = [{"name": f"v{i}", "hostPath": {"path": path}} for i, path in enumerate(_paths())]
-        mounts = [{"name": f"v{i}", "mountPath": path, "readOnly": True} for i, path in enumerate(_paths())]
+        volumes = [{"name": f"v{i}", "hostPath": {"path": path}} for i, path in enumerate(_paths(hollow))]
+        mounts = [{"name": f"v{i}", "mountPath": path, "readOnly": True} for i, path in enumerate(_paths(hollow))]
         values = {"space": SPACE, "image": IMAGE, "volumes": volumes, "mounts": mounts, "cmd": cmd}
         config = _PEER.format(**values, selector=selector, tolerations=tolerations)
         return self._hub("KubeSpawner", KUBE / "bin/python", config, hollow)
@@ -111,8 +111,8 @@ class Bench:
         return found
 
 
-def _paths() -> list[str]:
-    return ["/usr", str(KUBE), str(TRIVIAL.parent)]
+def _paths(hollow: bool) -> list[str]:
+    return [] if hollow else ["/usr", str(KUBE), str(TRIVIAL.parent)]  # kubemark's nodes have no directories
 
 
 def _where(hollow: bool) -> tuple[dict[str, str], list[dict[str, str]]]:
