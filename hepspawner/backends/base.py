@@ -110,6 +110,8 @@ class Backend(ABC):
     """Whether jobs may wait for hours before they run."""
     inherit: ClassVar[tuple[str, ...]] = ()
     """Variables of the job that its server sees, too."""
+    runs_images: bool = False
+    """Whether the engine itself runs images as containers (`Session.container_image`), and the launcher in them."""
 
     def __init__(self, name: str, config: Any, log: Log, templates: Templates | None = None):
         self.name, self.config, self.log = name, config, log

@@ -31,9 +31,6 @@ class HTCondorRig(LocalRig):
     def part_of_anybody(self) -> dict[str, Any]:
         return {**self.part(), "run_as": "none"}
 
-    def groups_changed(self) -> None:
-        self.condor.reconfigure()  # it remembers them for an hour
-
     def hold(self) -> None:
         self.condor.drain()
 

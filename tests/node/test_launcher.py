@@ -680,6 +680,15 @@ def test_the_environment_is_exact(node):
     assert got == {"B": "@OTHER@ \xe9", "C": "", "CUDA_VISIBLE_DEVICES": "3", "JOB": "@PORT@"}
 
 
+def test_a_launcher_in_the_container_hands_on_its_environment(node):
+    order = node.order("import os; print(os.environ['IMAGE'], os.environ['A'], os.environ['B'])")
+    order["environment"] |= {"A": "@PORT@"}
+    order["inherit"] = {"*": "*"}
+    hub = node.hub(order)
+    assert node.launch(hub, environment={"IMAGE": "@HOME@", "A": "the image's", "B": "b"}).ended() == 0
+    assert hub.events("exit")[0]["log"] == "@HOME@ %d b" % hub.claims[0]["port"]
+
+
 def test_no_deadline_is_an_empty_one(node):
     order = node.order("import os; print(repr(os.environ['D']))")
     order["environment"]["D"] = "@DEADLINE@"

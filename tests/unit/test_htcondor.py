@@ -62,9 +62,11 @@ FULL = {
     "runtime": 3600,
     "extra": {"disk": "10G", "accounting_group": "group_atlas.analysis"},
 }
+IMAGE = "/cvmfs/unpacked.cern.ch/yesw2000/ml-base:alma9-python311"
 CASES = {
     "htcondor-plain": lambda: description(HTCondorConfig(type="htcondor"), session(), TAG),
     "htcondor-full": lambda: description(config(), session(**FULL), TAG),
+    "htcondor-container": lambda: description(config(universe="container"), session(container_image=IMAGE), TAG),
     "htcondor-token": lambda: description(config(run_as="none", token={"domain": "x.org"}), session(**FULL), TAG),
 }
 
@@ -122,6 +124,28 @@ def test_no_name_of_a_user_or_a_server_can_add_or_change_an_attribute(folder: Pa
     for changing in ("QDate", "EnteredCurrentStatus"):
         del plain[changing], ad[changing]
     assert ad == plain
+
+
+@pytest.mark.needs("htcondor")
+@settings(max_examples=80)
+@given(path=nasty)
+def test_the_path_of_an_image_is_nothing_else(folder: Path, path: str) -> None:
+    image = f"/home/alice/{path}"
+    contained = config(universe="container")
+    try:
+        text = description(contained, session(container_image=image), TAG)
+    except ValueError:
+        return
+    plain, ad = ad_of(CASES["htcondor-container"](), folder), ad_of(text, folder)
+    assert ad.pop("ContainerImage") == f'"{image}"' and plain.pop("ContainerImage") == f'"{IMAGE}"'
+    for changing in ("QDate", "EnteredCurrentStatus"):
+        del plain[changing], ad[changing]
+    assert ad == plain
+
+
+def test_a_prefix_is_no_container() -> None:
+    text = description(config(universe="container"), session(container_image=None), TAG)
+    assert text == description(config(), session(), TAG)
 
 
 @given(group=nasty, python=nasty)

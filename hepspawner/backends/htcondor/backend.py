@@ -41,6 +41,7 @@ class HTCondorBackend(BatchBackend):
     def __init__(self, name: str, config: HTCondorConfig, log: Log, templates: Templates | None = None):
         super().__init__(name, config, log, templates)
         self.address = config.address
+        self.runs_images = config.universe == "container"
         self._tokens = Tokens(self.commands, config.token) if config.token else None
         self._slots: list[cluster.Slot] = []
         self._waiting: int | None = None

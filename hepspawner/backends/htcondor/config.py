@@ -1,7 +1,7 @@
 """The keys of an HTCondor backend."""
 
 import re
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
@@ -74,6 +74,8 @@ class HTCondorConfig(BatchConfig):
     """Keys of an HTCondor backend."""
 
     gpus: dict[Name, HTCondorGpu] = {}  # type: ignore[assignment]
+    universe: Literal["vanilla", "container"] = "vanilla"
+    """Who runs an image as a container: Apptainer, started by the launcher, or HTCondor. A prefix is always vanilla."""
     disk: Sizes | None = None
     """Space for the job's scratch directory."""
     requirements: Expression | None = None
