@@ -180,8 +180,11 @@ class Backend(ABC):
         """
         return None
 
-    async def last_words(self, job: str, tag: Tag) -> list[str]:
-        """Last lines of what the job wrote, for a job whose launcher could not report them; empty: none to be had."""
+    async def last_words(self, job: str, tag: Tag, started: bool = True) -> list[str]:
+        """Last lines of what the job wrote, for a job whose launcher could not report them; empty: none to be had.
+
+        `started`: its server was started, so that the server's log is this job's.
+        """
         return []
 
     @abstractmethod

@@ -12,9 +12,9 @@ class HTCondorRig(LocalRig):
 
     name = "htcondor"
 
-    def __init__(self, engines: dict[str, Any]):
+    def __init__(self, engines: dict[str, Any], **knobs: Any):
         super().__init__(engines)
-        self.condor = Condor().start()
+        self.condor = Condor(**knobs).start()
 
     def part(self) -> dict[str, Any]:
         part = {

@@ -686,7 +686,7 @@ def test_a_launcher_in_the_container_hands_on_its_environment(node):
     order["inherit"] = {"*": "*"}
     hub = node.hub(order)
     assert node.launch(hub, environment={"IMAGE": "@HOME@", "A": "the image's", "B": "b"}).ended() == 0
-    assert hub.events("exit")[0]["log"] == "@HOME@ %d b" % hub.claims[0]["port"]
+    assert hub.events("exit")[0]["log"] == f"@HOME@ {hub.claims[0]['port']} b"
 
 
 def test_no_deadline_is_an_empty_one(node):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from ..asking import Asking
 from ..base import Availability, BackendError, JobStatus, Log, Phase, Tag
 from ..batch import BatchBackend, Listed
 from ..command import CommandError
-from . import answers, cluster
+from . import answers, cluster, events
 from .config import HTCondorConfig
 from .errors import refusal
 from .submit import FETCH, HUB, SUBMIT, description
@@ -36,6 +37,7 @@ class HTCondorBackend(BatchBackend):
 
     Config = HTCondorConfig
     config: HTCondorConfig
+    needs = ("condor_submit", "condor_q", "condor_rm", "condor_history", "condor_status", "condor_transfer_data")
     inherit = ("_CONDOR_SLOT", "BATCH_SYSTEM")
 
     def __init__(self, name: str, config: HTCondorConfig, log: Log, templates: Templates | None = None):
@@ -67,6 +69,13 @@ class HTCondorBackend(BatchBackend):
         super().open()
         self._free.want()  # limits of the form that the site does not say
         self._spawn(self._free.run())
+        if self.config.event_log:
+            self._spawn(events.follow(self.config.event_log, self.commands, self._happened, self.log))
+
+    def problems(self) -> list[str]:
+        log = self.config.event_log
+        unread = [f"{log} cannot be read (event_log)"] if log and not os.access(log, os.R_OK) else []
+        return super().problems() + unread
 
     async def close(self) -> None:
         await super().close()
@@ -143,6 +152,17 @@ class HTCondorBackend(BatchBackend):
         self._end_held([jobs[job] for job in answers.held_ones(ads)])
         return jobs
 
+    def _happened(self, said: Mapping[str, Any]) -> None:
+        """Something of the event log: what is not about a job of ours is not for us."""
+        event = events.read_event(said, time.time())
+        tracked = self._tracked.get(event.job) if event else None
+        if event is None or tracked is None or self.trusted(event.owner, event.tag) != tracked.tag:
+            return
+        if event.status is None or event.held:
+            self._watcher.hurry(0)  # to see the rest of it, or to have what HTCondor holds removed
+        if event.status is not None and tracked.status.phase is not Phase.ENDED:
+            self._note(event.job, tracked, event.status)
+
     def _end_held(self, held: list[Listed]) -> None:
         """What HTCondor holds runs no more and would wait for ever: once that is told, the job is of no use."""
         over = [(one, one.tag) for one in held if one.status.phase is Phase.ENDED and one.tag]
@@ -205,16 +225,13 @@ class HTCondorBackend(BatchBackend):
         if result.code and not all(line.startswith(_NONE_SUCH) for line in result.err.splitlines() if line.strip()):
             raise CommandError(f"condor_rm says: {result.text}", result.text, unclear=True)
 
-    async def last_words(self, job: str, tag: Tag) -> list[str]:
+    async def last_words(self, job: str, tag: Tag, started: bool = True) -> list[str]:
         try:
             account = await self.account(tag.user)
         except BackendError:
             return []
-        lines = (
-            []
-            if self._tokens
-            else await self.commands.tail(server_log(tag.server).replace("~", account.home, 1), account)
-        )
+        log = server_log(tag.server).replace("~", account.home, 1)
+        lines = await self.commands.tail(log, account) if started and not self._tokens else []
         return lines + await self._fetch(job, account)
 
     async def _fetch(self, job: str, account: Account) -> list[str]:

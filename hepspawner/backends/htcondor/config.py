@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
-from ...site.model import Gpu, Line, Model, Name, Size, Sizes, Text, Time
+from ...site.model import Gpu, Line, Model, Name, Path, Size, Sizes, Text, Time
 from ..batch import BatchConfig
 from ..command import CommandsConfig
 
@@ -92,6 +92,8 @@ class HTCondorConfig(BatchConfig):
     """The pool's collector (``-pool``), where it is not the configured one."""
     address: Address = None
     """How the hub reaches a node: ``hostname``, ``interface:NAME``, ``ip``: as the node sees itself toward the hub."""
+    event_log: Path | None = None
+    """The schedd's event log (``EVENT_LOG``), where the hub may read it: starts and ends are known at once."""
     token: Token | None = None
     """Submit with a token of the user's own; goes with ``run_as: none``."""
     commands: HTCondorCommands = HTCondorCommands()
