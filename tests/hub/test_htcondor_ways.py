@@ -112,7 +112,8 @@ def test_a_hub_that_is_neither_root_nor_on_the_schedds_machine(
     shutil.copy(rig.condor.directory / "etc/passwords.d/POOL", keys / "POOL")
     conf = hub.directory / "condor_config"
     conf.write_text(
-        "CONDOR_HOST = nowhere.invalid\nSEC_CLIENT_AUTHENTICATION_METHODS = IDTOKENS\nSEC_DEFAULT_ENCRYPTION = OPTIONAL\n"
+        "CONDOR_HOST = nowhere.invalid\n"
+        "SEC_CLIENT_AUTHENTICATION_METHODS = IDTOKENS\nSEC_DEFAULT_ENCRYPTION = OPTIONAL\n"
     )
     (keys / "POOL").chmod(0o600)
     for path in (keys, keys / "POOL"):

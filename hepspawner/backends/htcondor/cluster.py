@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ...choice import Field, Who, base_fields
-from ...site.model import Count, Sizes
 from ..base import Amount, BackendError, Room
+from ..limits import limits_of
 from .config import HTCondorConfig, HTCondorGpu
 
 _GIBIBYTE = 1024**3
@@ -108,13 +108,8 @@ def may_be_in_use(condition: str, most: Largest) -> bool:
 
 def fields(config: HTCondorConfig, most: Largest, who: Who) -> list[Field]:
     """All that a user can choose. What the site does not limit is limited by the pool's largest machine."""
-    cpus, memory = config.cpus, config.memory
-    if not cpus and most.cores:
-        cpus = Count.model_construct(default=1, max=most.cores)
-    if not memory and most.memory:
-        share = max(most.memory // max(most.cores, 1) // _MEBIBYTE, 128) * _MEBIBYTE
-        memory = Sizes.model_construct(default=min(share, most.memory), max=most.memory)
-    found = base_fields(config.model_copy(update={"cpus": cpus, "memory": memory}))
+    cpus, memory = limits_of(most.cores, most.memory)
+    found = base_fields(config.model_copy(update={"cpus": config.cpus or cpus, "memory": config.memory or memory}))
     if config.disk:
         low = min(config.disk.default, _GIBIBYTE)
         found.append(Field("disk", "Disk", "size", config.disk.default, low, config.disk.max))
