@@ -336,6 +336,17 @@ def test_how_it_ended(ad: dict[str, Any], said: str, code: int | None) -> None:
     assert status.phase is Phase.ENDED and said in status.reason and status.exit_code == code, status
 
 
+def test_how_many_wait_is_told_where_there_is_no_position() -> None:
+    idle = cluster.read_idle("alice@x.org 1\nbob@x.org 3\ngroup_atlas.alice@x.org 2\nbob@x.org 4\nodd undefined\n")
+    assert idle == {"alice@x.org": 1, "bob@x.org": 7, "group_atlas.alice@x.org": 2}
+    waits = lambda idle, **more: words.waiting(job(**more), "", idle).reason  # noqa: E731
+    assert waits(idle).endswith("at it yet; 10 jobs wait in the pool, 3 of them yours")
+    assert waits({"bob@x.org": 7}).endswith("; 7 jobs wait in the pool")
+    assert waits({"alice@x.org": 1}) == waits({}) == waits(None)
+    assert "wait in the pool" not in waits(idle, LastMatchTime=9)
+    assert "wait in the pool" not in words.waiting(job(), "Cpus >= 100", idle).reason
+
+
 def test_the_history_is_believed_for_the_job_that_was_meant_only() -> None:
     text = json.dumps([job(JobStatus=4, ExitCode=3), job(JobStatus=4, ExitCode=0)])
     assert answers.read_ends(text, lambda one: as_written(TAG))["7"].exit_code == 3

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _FREE_INTERVAL = 60.0
 _BLAME_INTERVAL = 120.0
+_BLAME_PAUSE = 30.0
 _SUBMIT = ("/bin/sh", str(SUBMIT))
 _FETCH = ("/bin/sh", str(FETCH), "8192")
 _NONE_SUCH = "Couldn't find/remove all jobs matching constraint"
@@ -46,7 +47,7 @@ class HTCondorBackend(BatchBackend):
         self.runs_images = config.universe == "container"
         self._tokens = Tokens(self.commands, config.token) if config.token else None
         self._slots: list[cluster.Slot] = []
-        self._waiting: int | None = None
+        self._idle: dict[str, int] = {}
         self._free_at = 0.0
         self._free = Asking(f"backend {name}", "free slots", self._see_what_is_free, _FREE_INTERVAL, log, True)
         self._blames: dict[str, str] = {}
@@ -62,7 +63,7 @@ class HTCondorBackend(BatchBackend):
         self._free.want()
         if not self._free_at:
             return None
-        room = cluster.room(self.config, self.name, self._slots, self._waiting)
+        room = cluster.room(self.config, self.name, self._slots, sum(self._idle.values()))
         return Availability(self._free_at, [room], self._free.problem)
 
     def open(self) -> None:
@@ -87,8 +88,9 @@ class HTCondorBackend(BatchBackend):
         pool = ["-pool", self.config.pool] if self.config.pool else []
         text = await self.commands.ask("condor_status", *pool, "-af", *cluster.questions(gpus))
         self._slots = await asyncio.to_thread(cluster.read_slots, text, gpus)
-        schedds = await self.commands.ask("condor_status", *pool, "-schedd", "-af", "TotalIdleJobs")
-        self._waiting = sum(int(word) for word in schedds.split() if word.isdigit())
+        self._idle = cluster.read_idle(
+            await self.commands.ask("condor_status", *pool, "-submitters", "-af", "Name", "IdleJobs")
+        )
         self._free_at = time.time()
 
     # --- as whom
@@ -147,7 +149,11 @@ class HTCondorBackend(BatchBackend):
         # Jobs that ended by themselves are in it for a while, see submit.py.
         what = ["-json", "-attributes", answers.PRESENT, "-constraint", self._ours()]
         ads = answers.read_ads(await self._ask("condor_q", "-allusers", *what))
-        jobs = answers.jobs_of(ads, self.trusted, time.time(), self._blames)
+        now = time.time()
+        idle = self._idle if now - self._free_at < 3 * _FREE_INTERVAL else {}
+        jobs = answers.jobs_of(ads, self.trusted, now, self._blames, idle)
+        if answers.idle_ones(ads):
+            self._free.want()
         self._ask_whom_to_blame([job for job in answers.unmatched(ads) if job in self._tracked])
         self._end_held([jobs[job] for job in answers.held_ones(ads)])
         return jobs
@@ -183,7 +189,7 @@ class HTCondorBackend(BatchBackend):
         now = time.monotonic()
         self._blames = {job: text for job, text in self._blames.items() if job in jobs}
         self._blamed = {job: at for job, at in self._blamed.items() if job in jobs}
-        if any(now - at < _BLAME_INTERVAL / max(len(jobs), 1) for at in self._blamed.values()):
+        if any(now - at < _BLAME_PAUSE for at in self._blamed.values()):
             return
         due = [job for job in jobs if now - self._blamed.get(job, -_BLAME_INTERVAL) >= _BLAME_INTERVAL]
         if due:

@@ -58,6 +58,16 @@ def read_slots(text: str, gpus: Iterable[str]) -> list[Slot]:
     return slots
 
 
+def read_idle(text: str) -> dict[str, int]:
+    """How many jobs of each submitter wait, from ``condor_status -submitters -af Name IdleJobs``."""
+    idle: dict[str, int] = {}
+    for line in text.splitlines():
+        name, _, count = line.rpartition(" ")
+        if count.isdecimal():
+            idle[name] = idle.get(name, 0) + int(count)  # a submitter has an ad of each schedd
+    return idle
+
+
 def _is_number(word: str) -> bool:
     try:
         return float(word) >= 0
