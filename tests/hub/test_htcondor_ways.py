@@ -16,6 +16,7 @@ from tests.realhub import RealHub, eventually
 
 pytestmark = pytest.mark.needs("hub6", "htcondor", "users")
 KEEPER = "hepcondorkeeper"
+READER = ("condor_token_create", "-identity", "hub@rig.local", "-authz", "READ")
 SUDOERS = Path("/etc/sudoers.d/hepspawner-htcondor-tests")
 
 
@@ -104,21 +105,31 @@ def test_a_hub_with_sudo(rig: HTCondorRig, engines: dict[str, Any], keeper: str)
 def test_a_hub_that_is_neither_root_nor_on_the_schedds_machine(
     rig: HTCondorRig, engines: dict[str, Any], keeper: str
 ) -> None:
-    """It has a configuration of its own, that names no pool at all, and a key for tokens; schedd and pool are named."""
+    """It has a configuration of its own, which names no pool; a key for users' tokens; a token of its own to read."""
     signing_key(rig.condor)
     hub = RealHub(engines["hub6"], {"images": rig.images(), "backends": {"engine": {"type": "local"}}}, account=keeper)
-    keys = hub.home / "keys"
-    keys.mkdir(mode=0o700)
-    shutil.copy(rig.condor.directory / "etc/passwords.d/POOL", keys / "POOL")
+    keys, own = hub.home / "keys", hub.home / "tokens"
+    for path, text in (
+        (keys / "POOL", (rig.condor.directory / "etc/passwords.d/POOL").read_bytes()),
+        (own / "token", rig.condor.command(*READER).encode()),
+    ):
+        path.parent.mkdir(mode=0o700)
+        path.write_bytes(text)
+        path.chmod(0o600)
+        for one in (path, path.parent):
+            shutil.chown(one, keeper, keeper)
     conf = hub.directory / "condor_config"
     conf.write_text(
+        f"TRUST_DOMAIN = {rig.condor.command('condor_config_val', 'TRUST_DOMAIN')}"
         "CONDOR_HOST = nowhere.invalid\n"
         "SEC_CLIENT_AUTHENTICATION_METHODS = IDTOKENS\nSEC_DEFAULT_ENCRYPTION = OPTIONAL\n"
     )
-    (keys / "POOL").chmod(0o600)
-    for path in (keys, keys / "POOL"):
-        shutil.chown(path, keeper, keeper)
-    environment = {"CONDOR_CONFIG": str(conf), "_CONDOR_SEC_PASSWORD_DIRECTORY": str(keys)}
+    conf.chmod(0o644)
+    environment = {
+        "CONDOR_CONFIG": str(conf),
+        "_CONDOR_SEC_PASSWORD_DIRECTORY": str(keys),
+        "_CONDOR_SEC_TOKEN_DIRECTORY": str(own),
+    }
     part = {
         **rig.part(),
         "commands": {"paths": rig.condor.paths, "environment": environment},
