@@ -337,8 +337,9 @@ def test_how_it_ended(ad: dict[str, Any], said: str, code: int | None) -> None:
 
 
 def test_how_many_wait_is_told_where_there_is_no_position() -> None:
-    idle = cluster.read_idle("alice@x.org 1\nbob@x.org 3\ngroup_atlas.alice@x.org 2\nbob@x.org 4\nodd undefined\n")
-    assert idle == {"alice@x.org": 1, "bob@x.org": 7, "group_atlas.alice@x.org": 2}
+    submitters = ("alice@x.org 1", "bob@x.org 3", "group_atlas.alice@x.org 2", "bob@x.org 4", "odd undefined")
+    slots, idle = cluster.read_pool("".join(f"Submitter {one} 0 0 undefined\n" for one in submitters), [])
+    assert not slots and idle == {"alice@x.org": 1, "bob@x.org": 7, "group_atlas.alice@x.org": 2, "odd": 0}
     waits = lambda idle, **more: words.waiting(job(**more), "", idle).reason  # noqa: E731
     assert waits(idle).endswith("at it yet; 10 jobs wait in the pool, 3 of them yours")
     assert waits({"bob@x.org": 7}).endswith("; 7 jobs wait in the pool")
@@ -397,8 +398,9 @@ def test_what_the_analysis_blames() -> None:
 
 
 def test_slots() -> None:
-    text = "0 1 62 64 200000 1\n0 0 64 64 100000 0\n1 0 2 2 100 1\n"
-    slots = cluster.read_slots(text, ["a100"])
+    machine = "Machine slot1@worker undefined"
+    text = f"{machine} 0 1 62 64 200000 1\n{machine} 0 0 64 64 100000 0\n{machine} 1 0 2 2 100 1\n"
+    slots, _ = cluster.read_pool(text, ["a100"])
     room = cluster.room(config(title="The pool"), "farm", slots, 5)
     assert (room.cores, room.gpus["a100"], room.waiting, room.title) == (
         cluster.Amount(62, 128),
@@ -407,6 +409,6 @@ def test_slots() -> None:
         "The pool",
     )
     assert cluster.largest(slots) == cluster.Largest(64, 200000 * 2**20)
-    for wrong in ("1 2 3", "0 1 62 64 200000 undefined", "error x y z a b"):
+    for wrong in ("", "1 2 3", f"{machine} 0 1 62 64 200000 undefined", "error x y z a b", "Machine", machine):
         with pytest.raises(BackendError):
-            cluster.read_slots(wrong, ["a100"])
+            cluster.read_pool(wrong + "\n", ["a100"])
