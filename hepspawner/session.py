@@ -147,7 +147,7 @@ def build_session(request: Request) -> Session:
         raise ValueError(f"image {choice.image} has no path, and this backend needs one")
     elif theirs:
         # The launcher is in the container: what the image and the backend set there is the server's, too.
-        environment, inherit = variables, {"*": "*"}
+        environment, inherit = {"HOME": "@HOME@", **variables}, {"*": "*"}
         requires = [{"path": mount.target, "what": "mount"} for mount in mounts if not mount.optional]
         mounts = []
     else:

@@ -436,6 +436,8 @@ class Session:
             self.user, self.home = account.pw_name, account.pw_dir
         except KeyError:
             self.user, self.home = str(os.getuid()), os.environ.get("HOME", "/")
+        if job.get("home") and os.access(raw(job["home"]), os.W_OK):
+            self.home = job["home"]
 
     def run(self):
         """Returns the exit status of the launcher."""

@@ -1,5 +1,6 @@
 """Images that HTCondor itself runs as containers: a real pool with a real Apptainer before a real hub."""
 
+import pwd
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -35,7 +36,8 @@ class Contained(HTCondorRig):
         (self.shared / "tiny.py").write_text(SAVES + TINY.read_text())
         # What docs/htcondor.md says of images without that file.
         (self.shared / "empty").touch()
-        binds = f"{self.shared} {self.shared / 'empty'}:/.singularity.d/env/99-base.sh"
+        home = pwd.getpwnam("alice").pw_dir  # and not bob's
+        binds = f"{home} {self.shared} {self.shared / 'empty'}:/.singularity.d/env/99-base.sh"
         conf = [f"SINGULARITY = {engines['apptainer']}", f'SINGULARITY_BIND_EXPR = "{binds}"']
         super().__init__(engines, EXTRA_CONF="\n".join([*conf, "SINGULARITY_RUN_TEST_BEFORE_JOB = False"]))
 
@@ -98,12 +100,21 @@ def test_what_is_in_the_container(hub: RealHub, rig: Contained) -> None:
     assert environment["FLAVOUR"] == "vanilla $HOME"
     assert environment["APPTAINER_CONTAINER"] == rig.engines["image"]  # Apptainer says so to what it runs
     assert environment["PATH"].startswith("/opt/conda/bin:")  # the image's
-    assert environment["HOME"].startswith(str(rig.condor.directory / "execute"))
+    assert environment["HOME"] == facts["cwd"] == pwd.getpwnam("alice").pw_dir
     assert environment["CUDA_VISIBLE_DEVICES"].startswith("GPU-") and environment["_CONDOR_SLOT"]
     hub.stop_server("alice")
     hub.gone("alice")
     # it was asked to end, not killed
     eventually(lambda: (rig.shared / "saved").exists(), "the server saved its work")
+
+
+def test_a_home_that_the_pool_does_not_bind_is_a_scratch_directory(hub: RealHub, rig: Contained) -> None:
+    assert hub.start_server("bob", {"image": "in-image"}).status_code in (201, 202)
+    hub.ready("bob")
+    facts = hub.server_get("bob", "facts").json()
+    assert facts["environment"]["HOME"] == facts["cwd"] and facts["cwd"].startswith(str(rig.condor.directory))
+    hub.stop_server("bob")
+    hub.gone("bob")
 
 
 def test_a_mount_that_the_pool_does_not_bind_is_named(hub: RealHub) -> None:

@@ -116,7 +116,7 @@ def test_a_backend_that_runs_images_itself_is_left_to_it():
     order = made.order()
     assert order["argv"][:2] == ["/bin/bash", "-c"] and order["argv"][-1] == "jupyterhub-singleuser"
     assert order["environment"]["JUPYTERHUB_API_TOKEN"] == TOKEN and "PATH" not in order["environment"]
-    assert order["inherit"] == {"*": "*"} and not order["files"]
+    assert order["inherit"] == {"*": "*"} and order["environment"]["HOME"] == "@HOME@" and not order["files"]
     assert order["requires"] == [{"path": "/mnt/data", "what": "mount"}]
     assert session({"prefix": "/opt/jupyter"}, runs_images=True) == CASES["prefix"]()
 

@@ -123,6 +123,8 @@ class HTCondorBackend(BatchBackend):
         return ["-spool", "-terse", *self.config.where]
 
     async def _submit(self, session: "Session", tag: Tag, job_input: dict[str, Any], account: Account) -> str:
+        if self.runs_images and session.container_image and not self._tokens:
+            job_input = {**job_input, "home": account.home}
         try:
             text = json.dumps(job_input) + "\n" + description(self.config, session, tag)
         except ValueError as error:
