@@ -172,6 +172,8 @@ def test_whatever_else_stands_there_is_one_line_or_is_refused(group: str, python
         ({"memory": {"default": "lots", "max": "2G"}}, "memory"),
         ({"requirements": "a\nqueue 1000"}, "requirements"),
         ({"requirements": ""}, "requirements"),
+        ({"universe": "docker"}, "universe"),
+        ({"event_log": "EventLog"}, "event_log"),
         ({"rank": "Memory \\"}, "rank"),
         ({"rank": "$(HOME)"}, "holds no"),
         ({"attributes": {"x y": "1"}}, "attribute"),

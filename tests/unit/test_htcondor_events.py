@@ -5,6 +5,8 @@ import contextlib
 import json
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -16,9 +18,11 @@ from hypothesis import strategies as st
 
 from hepspawner.backends.base import Phase, Tag
 from hepspawner.backends.command import Commands, CommandsConfig
-from hepspawner.backends.htcondor import events
+from hepspawner.backends.htcondor import HTCondorBackend, HTCondorConfig, events
 from hepspawner.backends.htcondor.config import HTCondorCommands
 from hepspawner.backends.tags import write_tag
+from tests.conformance.rig import command_lines
+from tests.machine import eventually
 
 TAG = Tag("0123456789ab", "alice", "", "f" * 32)
 NOW = 1_800_000_000.0
@@ -197,6 +201,29 @@ async def test_a_log_that_is_no_json_is_told_once(
     assert [record.message for record in caplog.records if "no JSON" in record.message] == [
         f"The event log {log.path} cannot be followed: it is no JSON, see docs/htcondor.md"
     ]
+
+
+def test_nothing_follows_once_the_hub_was_killed(tmp_path: Path) -> None:
+    script = f"""
+import asyncio, logging
+from hepspawner.backends.command import Commands, CommandsConfig
+from hepspawner.backends.htcondor import events
+asyncio.run(events.follow({str(tmp_path / "EventLog")!r}, Commands(CommandsConfig()), print, logging.getLogger()))
+"""
+    hub = subprocess.Popen([sys.executable, "-c", script])
+    follows = lambda: [line for line in command_lines().values() if line.startswith("tail") and str(tmp_path) in line]  # noqa: E731
+    try:
+        eventually(follows, "the log is followed")
+    finally:
+        hub.kill()
+        hub.wait()
+    eventually(lambda: not follows(), "it is not followed any more")
+
+
+def test_a_log_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    config = HTCondorConfig.model_validate({"type": "htcondor", "event_log": str(tmp_path / "none")})
+    problems = HTCondorBackend("farm", config, logging.getLogger("test")).problems()
+    assert f"{tmp_path}/none cannot be read (event_log)" in problems
 
 
 async def test_without_tail_it_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

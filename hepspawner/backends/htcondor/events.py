@@ -43,7 +43,7 @@ class Reader:
         """The log is written in another format."""
 
     def feed(self, new: bytes) -> list[dict[str, Any]]:
-        """The events that are whole by now. What cannot be read is left out: the next look at the queue tells it."""
+        """The events of hubs' jobs that are whole by now. What cannot be read is left out: the next look at the queue tells it."""
         *lines, self._rest = (self._rest + new).split(b"\n")
         self._rest = self._rest[:_LONGEST]
         events = []
@@ -62,7 +62,8 @@ class Reader:
     def _whole(self) -> list[dict[str, Any]]:
         text, self._lines = b"\n".join(self._lines), []
         try:
-            return [json.loads(text)]
+            # Most are of jobs that no hub submitted.
+            return [json.loads(text)] if TAG.encode() in text else []
         except ValueError:
             return []
 
