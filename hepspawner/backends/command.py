@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -136,11 +136,11 @@ class Commands:
             return []
         return text.splitlines()[-40:]
 
-    async def follow(self, path: str) -> AsyncIterator[bytes]:
+    async def follow(self, path: str) -> AsyncGenerator[bytes, None]:
         """What is appended to a file from now on, also once another has its name. Raises CommandError."""
-        # It ends with the hub, however that ends.
+        # It ends with the hub, however that ends. What it says of rotations nobody reads.
         argv = self.argv("tail", "-F", "-n", "0", "--pid", str(os.getpid()), "--", path)
-        child = await _start(argv, {"PATH": _path()}, {})
+        child = await _start(argv, {"PATH": _path()}, {"stderr": asyncio.subprocess.DEVNULL})
         assert child.stdout
         try:
             while new := await child.stdout.read(65536):
@@ -153,11 +153,10 @@ class Commands:
 async def _start(
     argv: Sequence[str], environment: Mapping[str, str], process: Mapping[str, Any]
 ) -> asyncio.subprocess.Process:
-    pipe = asyncio.subprocess.PIPE
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE)
+    own = {**pipes, "env": environment, "cwd": "/", "start_new_session": True, **process}
     try:
-        return await asyncio.create_subprocess_exec(
-            *argv, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, cwd="/", start_new_session=True, **process
-        )
+        return await asyncio.create_subprocess_exec(*argv, **own)
     except OSError as error:
         raise CommandError(f"{argv[0]} cannot be run: {error.strerror}") from None
 

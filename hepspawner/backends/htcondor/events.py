@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from ..base import BackendError, JobStatus, Log, Phase, Tag
@@ -43,7 +44,8 @@ class Reader:
         """The log is written in another format."""
 
     def feed(self, new: bytes) -> list[dict[str, Any]]:
-        """The events of hubs' jobs that are whole by now. What cannot be read is left out: the next look at the queue tells it."""
+        """The events of hubs' jobs that are whole by now. What cannot be read is left out: the next look at the queue
+        tells it."""
         *lines, self._rest = (self._rest + new).split(b"\n")
         self._rest = self._rest[:_LONGEST]
         events = []
@@ -96,11 +98,12 @@ async def follow(path: str, commands: Commands, tell: Callable[[Mapping[str, Any
     reader, problem = Reader(), ""
     while True:
         try:
-            async for new in commands.follow(path):
-                for event in reader.feed(new):
-                    tell(event)
-                if reader.odd:
-                    raise BackendError("it is no JSON, see docs/htcondor.md")
+            async with aclosing(commands.follow(path)) as pieces:
+                async for new in pieces:
+                    for event in reader.feed(new):
+                        tell(event)
+                    if reader.odd:
+                        raise BackendError("it is no JSON, see docs/htcondor.md")
             raise BackendError("its end was lost")
         except BackendError as error:
             if str(error) != problem:
