@@ -112,6 +112,22 @@ def test_it_takes_no_more_memory_than_an_event_may_have() -> None:
     assert reader.feed(b"\n" + written(event(1)))
 
 
+async def test_nobody_ends_another_s_job_by_an_event_of_his_own() -> None:
+    backend = HTCondorBackend("farm", HTCondorConfig(type="htcondor"), logging.getLogger("test"))
+    seen = list[Phase]()
+    backend.hub, backend.on_change = TAG.hub, lambda session, status: seen.append(status.phase)
+    backend._track("7", TAG)
+    end = {"TerminatedNormally": True, "ReturnValue": 0}
+    other = write_tag(Tag(TAG.hub, "alice", "", "e" * 32))
+    for wrong in ({"Owner": "bob"}, {"Cluster": 8}, {"HEPSpawnerTag": other}, {"HEPSpawnerTag": "x"}):
+        backend._happened(event(5, **{**end, **wrong}))
+    assert not seen
+    backend._happened(event(1, SlotName="slot1@worker"))
+    backend._happened(event(5, **end))
+    backend._happened(event(1, SlotName="slot1@worker"))
+    assert seen == [Phase.RUNNING, Phase.ENDED]
+
+
 # --- the file
 
 
