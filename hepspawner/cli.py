@@ -152,6 +152,7 @@ def _preview(options: argparse.Namespace) -> int:
             },
             bind=backend.bind,
             session="(made for each start)",
+            runs_images=backend.runs_images,
         )
         print(f"# {summary(choice, site)}\n{backend.preview(build_session(request))}", end="")
     except (json.JSONDecodeError, RecursionError) as error:

@@ -61,6 +61,8 @@ class Request:
     """Variables of the job that the server sees, too."""
     warning: int | None = None
     """Seconds before the end of the runtime at which the batch system, which keeps the time, warns the launcher."""
+    runs_images: bool = False
+    """The backend itself runs images as containers, and the launcher in them."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,12 @@ class Session:
     runtime: int | None
     extra: Mapping[str, Any]
     container: bool
+    """Whether its command runs a container."""
     warning: int | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     """Files that the launcher makes in the scratch directory: name → text."""
+    container_image: str | None = None
+    """The image that the backend itself runs as a container, and the launcher in it."""
 
     def order(self) -> dict[str, Any]:
         """The answer to a claim, without the key that authorises reports (docs/protocol.md, section 2)."""
@@ -128,7 +133,8 @@ def build_session(request: Request) -> Session:
     path = request.image_path or choice.custom_image or (image.path[0] if image and image.path else None)
     prefix = image.prefix if image else None
     gpu = backend.gpus[choice.gpu] if choice.gpu else None
-    variables = _variables(request, image, container=prefix is None)
+    theirs = prefix is None and request.runs_images
+    variables = _variables(request, image, container=prefix is None and not theirs)
     seen = (*(GPU_VARIABLES if gpu else ()), *request.inherit)
     argv = _server(request, image)
     mounts = _mounts(site, backend, image)
@@ -137,9 +143,14 @@ def build_session(request: Request) -> Session:
         environment, inherit = variables, {name: name for name in seen}
         requires = [{"path": prefix, "what": "prefix"}]
         mounts = []
+    elif path is None:
+        raise ValueError(f"image {choice.image} has no path, and this backend needs one")
+    elif theirs:
+        # The launcher is in the container: what the image and the backend set there is the server's, too.
+        environment, inherit = {"HOME": "@HOME@", **variables}, {"*": "*"}
+        requires = [{"path": mount.target, "what": "mount"} for mount in mounts if not mount.optional]
+        mounts = []
     else:
-        if path is None:
-            raise ValueError(f"image {choice.image} has no path, and this backend needs one")
         requires.insert(0, {"path": path, "what": "image"})
         environment = apptainer.environment(variables)
         inherit = apptainer.inherited(seen)
@@ -163,9 +174,10 @@ def build_session(request: Request) -> Session:
         gpus=choice.gpus,
         runtime=choice.runtime,
         extra=choice.extra,
-        container=prefix is None,
+        container=prefix is None and not theirs,
         warning=request.warning,
-        files=apptainer.FILES if prefix is None else {},
+        files=apptainer.FILES if prefix is None and not theirs else {},
+        container_image=path if theirs else None,
     )
 
 
@@ -246,7 +258,7 @@ def describe(session: Session) -> str:
             lines.append(f"{mount.source} -> {mount.target}{' (' + ', '.join(notes) + ')' if notes else ''}")
     lines += ["", "# environment"]
     lines += [f"{name}={value}" for name, value in sorted(session.environment.items())]
-    lines += [f"{name}: as the node sets it" for name in session.inherit]
+    lines += [f"{'the rest' if name == '*' else name}: as the node sets it" for name in session.inherit]
     return "\n".join(lines) + "\n"
 
 

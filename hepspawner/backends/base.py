@@ -110,6 +110,8 @@ class Backend(ABC):
     """Whether jobs may wait for hours before they run."""
     inherit: ClassVar[tuple[str, ...]] = ()
     """Variables of the job that its server sees, too."""
+    runs_images: bool = False
+    """Whether the engine itself runs images as containers (`Session.container_image`), and the launcher in them."""
 
     def __init__(self, name: str, config: Any, log: Log, templates: Templates | None = None):
         self.name, self.config, self.log = name, config, log
@@ -178,8 +180,11 @@ class Backend(ABC):
         """
         return None
 
-    async def last_words(self, job: str, tag: Tag) -> list[str]:
-        """Last lines of what the job wrote, for a job whose launcher could not report them; empty: none to be had."""
+    async def last_words(self, job: str, tag: Tag, started: bool = True) -> list[str]:
+        """Last lines of what the job wrote, for a job whose launcher could not report them; empty: none to be had.
+
+        `started`: its server was started, so that the server's log is this job's.
+        """
         return []
 
     @abstractmethod

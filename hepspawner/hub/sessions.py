@@ -55,5 +55,6 @@ def session_of(spawner: "HEPSpawner", choice: Choice, environment: Mapping[str, 
             image_path=run.image_path if run else None,
             inherit=backend.inherit,
             warning=backend.warning(choice.runtime),
+            runs_images=backend.runs_images,
         )
     )

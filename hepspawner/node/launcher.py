@@ -436,6 +436,8 @@ class Session:
             self.user, self.home = account.pw_name, account.pw_dir
         except KeyError:
             self.user, self.home = str(os.getuid()), os.environ.get("HOME", "/")
+        if job.get("home") and os.access(raw(job["home"]), os.W_OK):
+            self.home = job["home"]
 
     def run(self):
         """Returns the exit status of the launcher."""
@@ -547,9 +549,11 @@ class Session:
     def start(self):
         """Starts the server on `port`. Raises Failure."""
         self.places["PORT"] = str(self.port)
-        environment = {raw(name): raw(self.fill(value)) for name, value in self.order["environment"].items()}
+        inherit = self.order.get("inherit") or {}
+        environment = dict(os.environb) if "*" in inherit else {}
+        environment.update((raw(name), raw(self.fill(value))) for name, value in self.order["environment"].items())
         environment.update((raw(theirs), os.environb[raw(ours)])
-                           for ours, theirs in (self.order.get("inherit") or {}).items() if raw(ours) in os.environb)
+                           for ours, theirs in inherit.items() if raw(ours) in os.environb)
         argv = [self.fill(part) for part in self.argv]
         try:
             server = subprocess.Popen([raw(part) for part in argv], env=environment, stdin=subprocess.DEVNULL,

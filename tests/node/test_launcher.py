@@ -680,6 +680,26 @@ def test_the_environment_is_exact(node):
     assert got == {"B": "@OTHER@ \xe9", "C": "", "CUDA_VISIBLE_DEVICES": "3", "JOB": "@PORT@"}
 
 
+def test_the_home_outside_of_the_container_is_taken_where_it_is_there(node):
+    order = node.order("import os; print(os.environ['HOME'])")
+    order["environment"]["HOME"] = "@HOME@"
+    there, own = node.work / "home", os.path.expanduser("~" + pwd.getpwuid(os.getuid()).pw_name)
+    there.mkdir()
+    for home, expected in ((str(there), str(there)), ("/not/bound", own), (None, own)):
+        hub = node.hub(order)
+        node.launch(hub, home=home).ended()
+        assert hub.events("exit")[0]["log"] == expected
+
+
+def test_a_launcher_in_the_container_hands_on_its_environment(node):
+    order = node.order("import os; print(os.environ['IMAGE'], os.environ['A'], os.environ['B'])")
+    order["environment"] |= {"A": "@PORT@"}
+    order["inherit"] = {"*": "*"}
+    hub = node.hub(order)
+    assert node.launch(hub, environment={"IMAGE": "@HOME@", "A": "the image's", "B": "b"}).ended() == 0
+    assert hub.events("exit")[0]["log"] == f"@HOME@ {hub.claims[0]['port']} b"
+
+
 def test_no_deadline_is_an_empty_one(node):
     order = node.order("import os; print(repr(os.environ['D']))")
     order["environment"]["D"] = "@DEADLINE@"

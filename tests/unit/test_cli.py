@@ -151,6 +151,16 @@ def test_preview(run, site, tmp_path):
     assert "APPTAINERENV_JUPYTERHUB_SERVICE_URL=http://127.0.0.1:@PORT@/user/alice/\n" in out
 
 
+def test_preview_where_htcondor_runs_the_images(run, tmp_path, write_site):
+    (tmp_path / "base/usr").mkdir(parents=True)
+    backend = "backends: {pool: {type: htcondor, universe: container}}"
+    path = write_site(f"images: [{{name: base, path: {tmp_path}/base}}]\n{backend}\n")
+    status, out, err = run("preview", path, "--user", "alice")
+    assert status == 0, err
+    assert f"universe = container\ncontainer_image = {tmp_path}/base\n" in out
+    assert "\njupyterhub-singleuser\n" in out and "apptainer" not in out
+
+
 def test_preview_of_a_named_server_of_an_odd_user(run, site):
     _, out, _ = run("preview", site, "--user", "a b@cern.ch", "--server", "my work/1")
     assert "JUPYTERHUB_SERVICE_PREFIX=/user/a%20b@cern.ch/my%20work%2F1/\n" in out

@@ -109,6 +109,18 @@ def test_the_preview_of_a_backend_shows_its_command_too(golden, facility):
 # --- what golden files cannot say
 
 
+def test_a_backend_that_runs_images_itself_is_left_to_it():
+    mounts = ["/data:/mnt/data", {"source": "/opt", "optional": True}]
+    made = session({**SANDBOX, "setup": "source /opt/setup.sh"}, site={"mounts": mounts}, runs_images=True)
+    assert made.container_image == SANDBOX["path"] and "apptainer" not in describe(made)
+    order = made.order()
+    assert order["argv"][:2] == ["/bin/bash", "-c"] and order["argv"][-1] == "jupyterhub-singleuser"
+    assert order["environment"]["JUPYTERHUB_API_TOKEN"] == TOKEN and "PATH" not in order["environment"]
+    assert order["inherit"] == {"*": "*"} and order["environment"]["HOME"] == "@HOME@" and not order["files"]
+    assert order["requires"] == [{"path": "/mnt/data", "what": "mount"}]
+    assert session({"prefix": "/opt/jupyter"}, runs_images=True) == CASES["prefix"]()
+
+
 def test_nothing_of_the_hubs_environment_gets_in(monkeypatch):
     for name in (
         "PATH",

@@ -68,21 +68,21 @@ def jobs_of(
     trusted: Callable[[str, Tag | None], Tag | None],
     now: float,
     blames: Mapping[str, str],
+    idle: Mapping[str, int] | None = None,
 ) -> dict[str, Listed]:
-    """The jobs of condor_q's ads. `now`: seconds since the epoch; `blames`: why nothing matches, by job."""
+    """The jobs of condor_q's ads. `now`: seconds since the epoch; `blames`: why nothing matches, by job; `idle`: how
+    many jobs of each submitter wait, where that is known."""
     jobs = {}
     for ad in ads:
         job = str(ad["ClusterId"])
-        status = _status(ad, now, blames.get(job, ""))
+        status = waiting(ad, blames.get(job, ""), idle) if ad["JobStatus"] == _IDLE else _status(ad, now)
         tag = trusted(str(ad.get("Owner", "")), read_tag(str(ad.get(TAG, ""))))
         jobs[job] = Listed(job, str(ad.get("Owner", "")), tag, status, ad["JobStatus"] == _REMOVED)
     return jobs
 
 
-def _status(ad: Mapping[str, Any], now: float, blame: str) -> JobStatus:
+def _status(ad: Mapping[str, Any], now: float) -> JobStatus:
     state = ad["JobStatus"]
-    if state == _IDLE:
-        return waiting(ad, blame)
     if state == _RUNNING and not has_started(ad):
         return JobStatus(Phase.QUEUED, f"node {host_of(ad)} prepares it", host=host_of(ad))
     if state in (_RUNNING, _REMOVED, _TRANSFERRING):
@@ -101,6 +101,11 @@ def unmatched(ads: Iterable[Mapping[str, Any]]) -> list[str]:
     """The jobs that the negotiator found no machine for."""
     idle = [ad for ad in ads if ad["JobStatus"] == _IDLE and not ad.get("NumJobStarts")]
     return [str(ad["ClusterId"]) for ad in idle if "no match" in str(ad.get("LastRejMatchReason") or "")]
+
+
+def idle_ones(ads: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The jobs that wait."""
+    return [str(ad["ClusterId"]) for ad in ads if ad["JobStatus"] == _IDLE]
 
 
 def held_ones(ads: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from ..asking import Asking
 from ..base import Availability, BackendError, JobStatus, Log, Phase, Tag
 from ..batch import BatchBackend, Listed
 from ..command import CommandError
-from . import answers, cluster
+from . import answers, cluster, events
 from .config import HTCondorConfig
 from .errors import refusal
 from .submit import FETCH, HUB, SUBMIT, description
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _FREE_INTERVAL = 60.0
 _BLAME_INTERVAL = 120.0
+_BLAME_PAUSE = 30.0
 _SUBMIT = ("/bin/sh", str(SUBMIT))
 _FETCH = ("/bin/sh", str(FETCH), "8192")
 _NONE_SUCH = "Couldn't find/remove all jobs matching constraint"
@@ -36,14 +38,16 @@ class HTCondorBackend(BatchBackend):
 
     Config = HTCondorConfig
     config: HTCondorConfig
+    needs = ("condor_submit", "condor_q", "condor_rm", "condor_history", "condor_status", "condor_transfer_data")
     inherit = ("_CONDOR_SLOT", "BATCH_SYSTEM")
 
     def __init__(self, name: str, config: HTCondorConfig, log: Log, templates: Templates | None = None):
         super().__init__(name, config, log, templates)
         self.address = config.address
+        self.runs_images = config.universe == "container"
         self._tokens = Tokens(self.commands, config.token) if config.token else None
         self._slots: list[cluster.Slot] = []
-        self._waiting: int | None = None
+        self._idle: dict[str, int] = {}
         self._free_at = 0.0
         self._free = Asking(f"backend {name}", "free slots", self._see_what_is_free, _FREE_INTERVAL, log, True)
         self._blames: dict[str, str] = {}
@@ -59,13 +63,20 @@ class HTCondorBackend(BatchBackend):
         self._free.want()
         if not self._free_at:
             return None
-        room = cluster.room(self.config, self.name, self._slots, self._waiting)
+        room = cluster.room(self.config, self.name, self._slots, sum(self._idle.values()))
         return Availability(self._free_at, [room], self._free.problem)
 
     def open(self) -> None:
         super().open()
         self._free.want()  # limits of the form that the site does not say
         self._spawn(self._free.run())
+        if self.config.event_log:
+            self._spawn(events.follow(self.config.event_log, self.commands, self._happened, self.log))
+
+    def problems(self) -> list[str]:
+        log = self.config.event_log
+        unread = [f"{log} cannot be read (event_log)"] if log and not os.access(log, os.R_OK) else []
+        return super().problems() + unread
 
     async def close(self) -> None:
         await super().close()
@@ -75,10 +86,8 @@ class HTCondorBackend(BatchBackend):
     async def _see_what_is_free(self) -> None:
         gpus = self.config.gpus
         pool = ["-pool", self.config.pool] if self.config.pool else []
-        text = await self.commands.ask("condor_status", *pool, "-af", *cluster.questions(gpus))
-        self._slots = await asyncio.to_thread(cluster.read_slots, text, gpus)
-        schedds = await self.commands.ask("condor_status", *pool, "-schedd", "-af", "TotalIdleJobs")
-        self._waiting = sum(int(word) for word in schedds.split() if word.isdigit())
+        text = await self.commands.ask("condor_status", *pool, *cluster.POOL, "-af", *cluster.questions(gpus))
+        self._slots, self._idle = await asyncio.to_thread(cluster.read_pool, text, gpus)
         self._free_at = time.time()
 
     # --- as whom
@@ -114,6 +123,8 @@ class HTCondorBackend(BatchBackend):
         return ["-spool", "-terse", *self.config.where]
 
     async def _submit(self, session: "Session", tag: Tag, job_input: dict[str, Any], account: Account) -> str:
+        if self.runs_images and session.container_image and not self._tokens:
+            job_input = {**job_input, "home": account.home}
         try:
             text = json.dumps(job_input) + "\n" + description(self.config, session, tag)
         except ValueError as error:
@@ -137,10 +148,25 @@ class HTCondorBackend(BatchBackend):
         # Jobs that ended by themselves are in it for a while, see submit.py.
         what = ["-json", "-attributes", answers.PRESENT, "-constraint", self._ours()]
         ads = answers.read_ads(await self._ask("condor_q", "-allusers", *what))
-        jobs = answers.jobs_of(ads, self.trusted, time.time(), self._blames)
+        now = time.time()
+        idle = self._idle if now - self._free_at < 3 * _FREE_INTERVAL else {}
+        jobs = answers.jobs_of(ads, self.trusted, now, self._blames, idle)
+        if answers.idle_ones(ads):
+            self._free.want()
         self._ask_whom_to_blame([job for job in answers.unmatched(ads) if job in self._tracked])
         self._end_held([jobs[job] for job in answers.held_ones(ads)])
         return jobs
+
+    def _happened(self, said: Mapping[str, Any]) -> None:
+        """Something of the event log: what is not about a job of ours is not for us."""
+        event = events.read_event(said, time.time())
+        tracked = self._tracked.get(event.job) if event else None
+        if event is None or tracked is None or self.trusted(event.owner, event.tag) != tracked.tag:
+            return
+        if event.status is None or event.held:
+            self._watcher.hurry(0)  # to see the rest of it, or to have what HTCondor holds removed
+        if event.status is not None and tracked.status.phase is not Phase.ENDED:
+            self._note(event.job, tracked, event.status)
 
     def _end_held(self, held: list[Listed]) -> None:
         """What HTCondor holds runs no more and would wait for ever: once that is told, the job is of no use."""
@@ -162,7 +188,7 @@ class HTCondorBackend(BatchBackend):
         now = time.monotonic()
         self._blames = {job: text for job, text in self._blames.items() if job in jobs}
         self._blamed = {job: at for job, at in self._blamed.items() if job in jobs}
-        if any(now - at < _BLAME_INTERVAL / max(len(jobs), 1) for at in self._blamed.values()):
+        if any(now - at < _BLAME_PAUSE for at in self._blamed.values()):
             return
         due = [job for job in jobs if now - self._blamed.get(job, -_BLAME_INTERVAL) >= _BLAME_INTERVAL]
         if due:
@@ -204,16 +230,13 @@ class HTCondorBackend(BatchBackend):
         if result.code and not all(line.startswith(_NONE_SUCH) for line in result.err.splitlines() if line.strip()):
             raise CommandError(f"condor_rm says: {result.text}", result.text, unclear=True)
 
-    async def last_words(self, job: str, tag: Tag) -> list[str]:
+    async def last_words(self, job: str, tag: Tag, started: bool = True) -> list[str]:
         try:
             account = await self.account(tag.user)
         except BackendError:
             return []
-        lines = (
-            []
-            if self._tokens
-            else await self.commands.tail(server_log(tag.server).replace("~", account.home, 1), account)
-        )
+        log = server_log(tag.server).replace("~", account.home, 1)
+        lines = await self.commands.tail(log, account) if started and not self._tokens else []
         return lines + await self._fetch(job, account)
 
     async def _fetch(self, job: str, account: Account) -> list[str]:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ...choice import Field, Who, base_fields
-from ...site.model import Count, Sizes
 from ..base import Amount, BackendError, Room
+from ..limits import limits_of
 from .config import HTCondorConfig, HTCondorGpu
 
 _GIBIBYTE = 1024**3
@@ -14,6 +14,8 @@ _MEBIBYTE = 1024**2
 # A partitionable slot is what is left of its machine; a dynamic one was cut out of it for a job.
 _WHOLE = "PartitionableSlot =?= true"
 _PART = "DynamicSlot =?= true"
+POOL = ["-any", "-constraint", 'MyType == "Machine" || MyType == "Submitter"']
+"""How condor_status is asked for slots and submitters at once."""
 _USABLE = f'(({_WHOLE}) || State == "Unclaimed") && Offline =!= true && Start =!= false'
 
 
@@ -30,10 +32,11 @@ class Slot:
 
 
 def questions(gpus: Mapping[str, HTCondorGpu]) -> list[str]:
-    """What condor_status is asked of each slot, an expression each: a row of numbers."""
+    """What condor_status is asked of each of them, an expression each: of a submitter how many jobs wait, of a slot a
+    row of numbers."""
     whole_of = lambda name: f"ifThenElse({_WHOLE}, TotalSlot{name}, {name})"  # noqa: E731
     own = [f"ifThenElse({_PART}, 1, 0)", f"ifThenElse({_USABLE}, 1, 0)", "Cpus", whole_of("Cpus"), whole_of("Memory")]
-    return [*own, *(_count(gpu) for gpu in gpus.values())]
+    return ["MyType", "Name", "IdleJobs", *own, *(_count(gpu) for gpu in gpus.values())]
 
 
 def _count(gpu: HTCondorGpu) -> str:
@@ -46,16 +49,21 @@ def _count(gpu: HTCondorGpu) -> str:
     return f"ifThenElse({there}, {counted}, 0)"
 
 
-def read_slots(text: str, gpus: Iterable[str]) -> list[Slot]:
-    """The slots of condor_status, as `questions` asked. Raises BackendError."""
-    names, slots = list(gpus), []
+def read_pool(text: str, gpus: Iterable[str]) -> tuple[list[Slot], dict[str, int]]:
+    """The slots of condor_status, as `questions` asked, and how many jobs of each submitter wait. Raises
+    BackendError."""
+    names, slots, idle = list(gpus), list[Slot](), dict[str, int]()
     for line in text.splitlines():
-        words = line.split()
-        if len(words) != 5 + len(names) or not all(_is_number(word) for word in words):
+        kind, name, count, *words = [*line.split(), "", "", ""]
+        if kind == "Submitter":  # who has an ad of each schedd
+            idle[name] = idle.get(name, 0) + (int(count) if count.isdecimal() else 0)
+            continue
+        words = words[:-3]
+        if kind != "Machine" or len(words) != 5 + len(names) or not all(_is_number(word) for word in words):
             raise BackendError(f"an answer that cannot be understood: {line[:100]!r}")
         part, usable, free, cores, memory, *counts = (int(float(word)) for word in words)
         slots.append(Slot(bool(part), bool(usable), free, cores, memory, dict(zip(names, counts, strict=True))))
-    return slots
+    return slots, idle
 
 
 def _is_number(word: str) -> bool:
@@ -108,13 +116,8 @@ def may_be_in_use(condition: str, most: Largest) -> bool:
 
 def fields(config: HTCondorConfig, most: Largest, who: Who) -> list[Field]:
     """All that a user can choose. What the site does not limit is limited by the pool's largest machine."""
-    cpus, memory = config.cpus, config.memory
-    if not cpus and most.cores:
-        cpus = Count.model_construct(default=1, max=most.cores)
-    if not memory and most.memory:
-        share = max(most.memory // max(most.cores, 1) // _MEBIBYTE, 128) * _MEBIBYTE
-        memory = Sizes.model_construct(default=min(share, most.memory), max=most.memory)
-    found = base_fields(config.model_copy(update={"cpus": cpus, "memory": memory}))
+    cpus, memory = limits_of(most.cores, most.memory)
+    found = base_fields(config.model_copy(update={"cpus": config.cpus or cpus, "memory": config.memory or memory}))
     if config.disk:
         low = min(config.disk.default, _GIBIBYTE)
         found.append(Field("disk", "Disk", "size", config.disk.default, low, config.disk.max))

@@ -33,10 +33,8 @@ def description(config: HTCondorConfig, session: "Session", tag: Tag) -> str:
     Raises ValueError for what could be read as anything else.
     """
     lines = {
-        "universe": "vanilla",
-        "executable": _line(config.python or _PYTHON),
+        **_universe(config, session),
         "transfer_executable": "false",
-        "arguments": f"-I -S {LAUNCHER.name}",
         # See submit.sh and fetch.sh.
         "input": "/proc/self/fd/3",
         "initialdir": "/proc/self/cwd",
@@ -62,6 +60,21 @@ def description(config: HTCondorConfig, session: "Session", tag: Tag) -> str:
     given = {name: value for name, value in lines.items() if value}
     given |= {f"My.{name}": value for name, value in config.attributes.items()}
     return "".join(f"{name} = {value}\n" for name, value in given.items()) + "queue\n"
+
+
+def _universe(config: HTCondorConfig, session: "Session") -> dict[str, str]:
+    run = f"-I -S {LAUNCHER.name}"
+    image = session.container_image if config.universe == "container" else None
+    if image is None:
+        return {"universe": "vanilla", "executable": _line(config.python or _PYTHON), "arguments": run}
+    return {
+        "universe": "container",
+        "container_image": _image(image),
+        "transfer_container": "false",
+        # The image's own, wherever that is.
+        "executable": "/usr/bin/env",
+        "arguments": f"python3 {run}",
+    }
 
 
 def _resources(config: HTCondorConfig, session: "Session", user: str) -> dict[str, str]:
@@ -102,6 +115,13 @@ def _line(value: str) -> str:
     if not value.isprintable() or value.endswith("\\"):
         raise ValueError(f"{value!r} cannot stand in a submit description")
     return value.replace("$", "$(DOLLAR)")
+
+
+def _image(value: str) -> str:
+    """The path of an image. HTCondor makes a ClassAd string of it without a look at what is in it."""
+    if "\\" in value or not value.startswith("/"):
+        raise ValueError(f"{value!r} cannot stand in a submit description")
+    return _path(value)
 
 
 def _path(value: str) -> str:
