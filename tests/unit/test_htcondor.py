@@ -362,9 +362,11 @@ def test_what_the_analysis_blames() -> None:
 
 
 def test_slots() -> None:
-    text = "0 1 62 64 200000 1\n0 0 64 64 100000 0\n1 0 2 2 100 1\n"
-    slots = cluster.read_slots(text, ["a100"])
-    room = cluster.room(config(title="The pool"), "farm", slots, 5)
+    machine = "Machine undefined"
+    text = f"{machine} 0 1 62 64 200000 1\nScheduler 5 0 0 undefined undefined undefined 0\n"
+    text += f"{machine} 0 0 64 64 100000 0\n{machine} 1 0 2 2 100 1\n"
+    slots, waiting = cluster.read_pool(text, ["a100"])
+    room = cluster.room(config(title="The pool"), "farm", slots, waiting)
     assert (room.cores, room.gpus["a100"], room.waiting, room.title) == (
         cluster.Amount(62, 128),
         cluster.Amount(1, 2),
@@ -372,6 +374,6 @@ def test_slots() -> None:
         "The pool",
     )
     assert cluster.largest(slots) == cluster.Largest(64, 200000 * 2**20)
-    for wrong in ("1 2 3", "0 1 62 64 200000 undefined", "error x y z a b"):
+    for wrong in ("", "1 2 3", f"{machine} 0 1 62 64 200000 undefined", "error x y z a b", "Machine", f"{machine} 1"):
         with pytest.raises(BackendError):
-            cluster.read_slots(wrong, ["a100"])
+            cluster.read_pool(wrong + "\n", ["a100"])

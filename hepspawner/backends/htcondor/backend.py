@@ -75,10 +75,8 @@ class HTCondorBackend(BatchBackend):
     async def _see_what_is_free(self) -> None:
         gpus = self.config.gpus
         pool = ["-pool", self.config.pool] if self.config.pool else []
-        text = await self.commands.ask("condor_status", *pool, "-af", *cluster.questions(gpus))
-        self._slots = await asyncio.to_thread(cluster.read_slots, text, gpus)
-        schedds = await self.commands.ask("condor_status", *pool, "-schedd", "-af", "TotalIdleJobs")
-        self._waiting = sum(int(word) for word in schedds.split() if word.isdigit())
+        text = await self.commands.ask("condor_status", *pool, *cluster.POOL, "-af", *cluster.questions(gpus))
+        self._slots, self._waiting = await asyncio.to_thread(cluster.read_pool, text, gpus)
         self._free_at = time.time()
 
     # --- as whom

@@ -15,6 +15,8 @@ _MEBIBYTE = 1024**2
 _WHOLE = "PartitionableSlot =?= true"
 _PART = "DynamicSlot =?= true"
 _USABLE = f'(({_WHOLE}) || State == "Unclaimed") && Offline =!= true && Start =!= false'
+POOL = ["-any", "-constraint", 'MyType == "Machine" || MyType == "Scheduler"']
+"""How condor_status is asked for slots and schedds at once."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,11 @@ class Slot:
 
 
 def questions(gpus: Mapping[str, HTCondorGpu]) -> list[str]:
-    """What condor_status is asked of each slot, an expression each: a row of numbers."""
+    """What condor_status is asked of each of them, an expression each: of a schedd what waits there, of a slot a row of
+    numbers."""
     whole_of = lambda name: f"ifThenElse({_WHOLE}, TotalSlot{name}, {name})"  # noqa: E731
     own = [f"ifThenElse({_PART}, 1, 0)", f"ifThenElse({_USABLE}, 1, 0)", "Cpus", whole_of("Cpus"), whole_of("Memory")]
-    return [*own, *(_count(gpu) for gpu in gpus.values())]
+    return ["MyType", "TotalIdleJobs", *own, *(_count(gpu) for gpu in gpus.values())]
 
 
 def _count(gpu: HTCondorGpu) -> str:
@@ -46,16 +49,20 @@ def _count(gpu: HTCondorGpu) -> str:
     return f"ifThenElse({there}, {counted}, 0)"
 
 
-def read_slots(text: str, gpus: Iterable[str]) -> list[Slot]:
-    """The slots of condor_status, as `questions` asked. Raises BackendError."""
-    names, slots = list(gpus), []
+def read_pool(text: str, gpus: Iterable[str]) -> tuple[list[Slot], int]:
+    """The slots of condor_status, as `questions` asked, and how many jobs wait. Raises BackendError."""
+    names, slots, waiting = list(gpus), [], 0
     for line in text.splitlines():
-        words = line.split()
-        if len(words) != 5 + len(names) or not all(_is_number(word) for word in words):
+        row = line.split()
+        if row[:1] == ["Scheduler"]:
+            waiting += sum(int(word) for word in row[1:2] if word.isdigit())
+            continue
+        words = row[2:]
+        if row[:1] != ["Machine"] or len(words) != 5 + len(names) or not all(_is_number(word) for word in words):
             raise BackendError(f"an answer that cannot be understood: {line[:100]!r}")
         part, usable, free, cores, memory, *counts = (int(float(word)) for word in words)
         slots.append(Slot(bool(part), bool(usable), free, cores, memory, dict(zip(names, counts, strict=True))))
-    return slots
+    return slots, waiting
 
 
 def _is_number(word: str) -> bool:
