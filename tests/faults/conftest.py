@@ -60,14 +60,14 @@ def mended(pool: Condor) -> Iterator[None]:
 
 @pytest.fixture
 async def make(pool: Condor, calls: Commands, mended: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
-    """Makes a backend of the pool; its commands are counted, and have 3 s."""
+    """Makes a backend of the pool, whose commands are counted."""
     monkeypatch.setattr(batch, "_CANCEL_AGAIN", 3.0)
     monkeypatch.setattr(batch, "_RECONCILE_AGAIN", 1.0)
     made: list[HTCondorBackend] = []
 
-    def new(**more: Any) -> HTCondorBackend:
+    def new(timeout: str = "20s", **more: Any) -> HTCondorBackend:
         paths = {name: str(calls.directory / name) for name in calls.names}
-        commands = {"paths": paths, "environment": pool.env, "timeouts": dict.fromkeys(calls.names, "3s")}
+        commands = {"paths": paths, "environment": pool.env, "timeouts": dict.fromkeys(calls.names, timeout)}
         part = {"type": "htcondor", "poll_interval": "1s", "commands": commands, **more}
         one = HTCondorBackend("farm", HTCondorConfig.model_validate(part), logging.getLogger("test"))
         one.hub = HUB

@@ -1,7 +1,6 @@
 """The schedd is away, hangs, comes back, or has much to do."""
 
 import asyncio
-import time
 
 import pytest
 
@@ -32,13 +31,13 @@ async def test_a_schedd_that_is_down_is_not_the_end_of_its_jobs(make: Make, pool
 
 
 async def test_a_schedd_that_hangs_holds_nothing_up(make: Make, pool: Condor, calls: Commands) -> None:
-    server = await (await Server(make()).submit()).running()
+    server = await (await Server(make("3s")).submit()).running()
     pool.freeze("schedd")
-    ticks = asyncio.ensure_future(late())
     other = Server(server.backend)
     submit = asyncio.ensure_future(other.submit())
     cancel = asyncio.ensure_future(server.cancel())
     await soon(lambda: len(calls.calls("condor_rm")) > 1, "it gave one condor_rm up, and tries again")
+    await within(PATIENCE, server.backend._see_what_is_free())  # which is not the schedd's to say
     assert (await server.status()).phase is Phase.RUNNING
     assert not submit.done() and not cancel.done()
     pool.thaw("schedd")
@@ -49,24 +48,10 @@ async def test_a_schedd_that_hangs_holds_nothing_up(make: Make, pool: Condor, ca
         await soon(lambda: not pool.jobs(other.tag.session), "no job is left of a start that failed")
     else:
         assert [str(job.id) for job in pool.jobs(other.tag.session)] == [other.job]
-    ticks.cancel()
-    assert await ticks < 1
-
-
-async def late() -> float:
-    """The longest that the event loop was held up."""
-    worst = 0.0
-    try:
-        while True:
-            began = time.monotonic()
-            await asyncio.sleep(0.02)
-            worst = max(worst, time.monotonic() - began - 0.02)
-    except asyncio.CancelledError:
-        return worst
 
 
 async def test_a_cancelled_start_leaves_no_job_of_a_hung_schedd(make: Make, pool: Condor, calls: Commands) -> None:
-    backend = make()
+    backend = make("3s")
     backend.owned = lambda tag: False
     server = Server(backend)
     pool.freeze("schedd")
@@ -126,12 +111,10 @@ async def test_a_thousand_jobs_of_others_cost_nothing(make: Make, pool: Condor, 
         pool.sleeper(user="bob", count=1000)
         server = await Server(make()).submit()
         calls.clear()
-        began = time.monotonic()
         assert await server.backend.find(server.tag) == server.job
-        assert time.monotonic() - began < 3
         listed = await server.backend._list()
         assert list(listed) == [server.job]
-        assert len(calls.calls("condor_q")) <= 5
+        assert len(questions(calls)) == 1
     finally:
         pool.on("negotiator")
 
@@ -145,5 +128,10 @@ async def test_one_question_for_all_and_one_for_how_they_ended(make: Make, pool:
     pool.command("condor_rm", "alice")
     ends = await asyncio.gather(*(server.ended() for server in servers))
     assert all("removed the job" in end.reason for end in ends)
-    assert len(calls.calls("condor_history")) <= 3
-    assert len(calls.calls("condor_q")) <= 8
+    assert len(calls.calls("condor_history")) < len(servers) / 2
+    assert len(questions(calls)) == 1
+
+
+def questions(calls: Commands) -> set[str]:
+    """What was asked of the queue; how often is a matter of time."""
+    return {arguments for _, _, arguments in calls.calls("condor_q")}
