@@ -101,9 +101,9 @@ class Hub:
         self.log.close()
 
     def api(self, method: str, path: str, body: Any = None, timeout: float = 300) -> tuple[int, bytes]:
-        """One request to the hub's API."""
+        """One request to the hub's API; not through the proxy, which waits for 20 s only."""
         request = urllib.request.Request(
-            self.url + "/api" + path,
+            self.hub_url + "/api" + path,
             method=method,
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"token {self.token}", "Content-Type": "application/json"},

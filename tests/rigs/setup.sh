@@ -32,7 +32,7 @@ part_users() {
 
 part_venv-hub6() { make_venv "$RIGS/venv-hub6" demo,test,lint "$HUB6"; }
 part_venv-hub5() { make_venv "$RIGS/venv-hub5" demo "$HUB5"; }
-part_venv-batch() { make_venv "$RIGS/venv-batch" demo "$HUB6" 'batchspawner==1.3.*'; }  # for benchmarks/slurm.py alone
+part_venv-batch() { make_venv "$RIGS/venv-batch" demo "$HUB6" 'batchspawner==1.3.*'; }  # for benchmarks/batch.py alone
 part_venv() { run_parts venv-hub6 venv-hub5; }
 
 part_apptainer() {
