@@ -87,7 +87,7 @@ async def test_a_launcher_that_is_killed(make: Make, pool: Condor) -> None:
         os.kill(pid, 9)
     status = await server.ended()
     assert "signal 9" in status.reason and status.exit_code == 137
-    assert await server.backend.last_words(server.job, server.tag) == []
+    assert await server.backend.last_words(server.job, server.tag, started=False) == []
 
 
 async def test_what_a_job_wrote_is_brought_back(make: Make, pool: Condor) -> None:

@@ -41,7 +41,6 @@ def description(config: HTCondorConfig, session: "Session", tag: Tag) -> str:
         "transfer_input_files": _path(str(LAUNCHER)),
         "should_transfer_files": "yes",
         "when_to_transfer_output": "on_exit",
-        "transfer_output_files": '""',
         "output": "log",
         "error": "log",
         "notification": "never",
@@ -66,11 +65,17 @@ def _universe(config: HTCondorConfig, session: "Session") -> dict[str, str]:
     run = f"-I -S {LAUNCHER.name}"
     image = session.container_image if config.universe == "container" else None
     if image is None:
-        return {"universe": "vanilla", "executable": _line(config.python or _PYTHON), "arguments": run}
+        # No transfer_output_files: then the starter waits a second before it asks the shadow to begin, which is as long
+        # as that takes to notice that all files are sent. If it asks too early, it asks again after five (HTCondor 25).
+        # What the job leaves in its sandbox, which is nothing but a core dump, would come back: not more than this.
+        more = {"max_transfer_output_mb": "100"}
+        return {"universe": "vanilla", "executable": _line(config.python or _PYTHON), "arguments": run, **more}
     return {
         "universe": "container",
         "container_image": _image(image),
         "transfer_container": "false",
+        # Its sandbox may be the home, whatever is in that.
+        "transfer_output_files": '""',
         # The image's own, wherever that is.
         "executable": "/usr/bin/env",
         "arguments": f"python3 {run}",
