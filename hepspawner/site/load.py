@@ -334,8 +334,7 @@ def _models_in(annotation: Any) -> type[BaseModel] | None:
 def main() -> None:
     """Read the site file named on the command line, for `hepspawner.site.live`: the site or its problems as JSON."""
     try:
-        site = load_site(sys.argv[1]).model_dump(mode="json", by_alias=True, exclude_unset=True)
-        answer: dict[str, Any] = {"site": site}
+        answer: dict[str, Any] = {"site": load_site(sys.argv[1]).plain()}
     except SiteError as error:
         answer = {"problems": [asdict(problem) for problem in error.problems]}
     json.dump(answer, sys.stdout)

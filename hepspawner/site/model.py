@@ -366,6 +366,10 @@ class Site(Model):
         """Those of the entries that are sources."""
         return [entry for entry in self.entries if isinstance(entry, Source)]
 
+    def plain(self) -> dict[str, Any]:
+        """The site as data for JSON, of the shape that its file has; only what was said."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
     def image(self, name: str) -> Image | None:
         """The image of a name, None where the site has none."""
         return next((image for image in self.images if image.name == name), None)
