@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
-_LINES = 50
+_LINES = 8
 _MAX_LINE = 16 * 2**20
 
 
@@ -22,7 +22,7 @@ class Child:
 
     @classmethod
     async def start(cls, argv: list[str], asked: Any, account: dict[str, Any] | None = None) -> "Child":
-        """Run our Python with arguments. `account`: as whom (`user`, `group`, `extra_groups`), by default as the hub."""
+        """Run our Python with arguments. `account`: as whom (`user`, `group`, `extra_groups`), else as the hub."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",
@@ -37,8 +37,7 @@ class Child:
             **(account or {}),
         )
         assert process.stdin
-        process.stdin.write(json.dumps(asked).encode())
-        process.stdin.close()
+        process.stdin.write(json.dumps(asked).encode() + b"\n")
         return cls(process)
 
     async def lines(self, silence: float) -> AsyncIterator[Any]:
@@ -57,12 +56,14 @@ class Child:
             if count % _LINES == 0:
                 await asyncio.sleep(0)  # what has arrived already is read without a pause
         try:
-            await asyncio.wait_for(self._process.wait(), silence)  # asyncio complains where the child was not waited for
+            await asyncio.wait_for(self._process.wait(), silence)  # asyncio complains where nobody waited
         except asyncio.TimeoutError:
             raise Silent from None
 
     async def close(self) -> None:
         """Kill it where it still runs. One in an uninterruptible wait dies when the file system lets go of it."""
+        assert self._process.stdin
+        self._process.stdin.close()
         if self._process.returncode is None:
             try:
                 self._process.kill()

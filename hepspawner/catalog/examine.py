@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import sys
+import threading
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -162,9 +163,21 @@ def _is_absent(root: str) -> bool:
     return False
 
 
+def read_request() -> Any:
+    """What a child is asked: the first line of its input. The hub keeps that open: its end is the child's, too."""
+    asked = json.loads(sys.stdin.readline())
+
+    def watch() -> None:
+        sys.stdin.read()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return asked
+
+
 def main() -> None:
     """The child."""
-    asked: Any = json.load(sys.stdin)
+    asked = read_request()
     seen = asked["root"] is None
     for index, (path, mark) in enumerate(asked["paths"]):
         fact = None
@@ -178,9 +191,10 @@ def main() -> None:
         fact = fact or examine(path)
         if not seen and fact.kind == "missing" and _is_absent(asked["root"]):
             print(json.dumps("absent"), flush=True)
-            return
+            break
         seen = True
         print(json.dumps([index, *astuple(fact)]), flush=True)
+    os._exit(0)  # the thread that waits for the hub holds standard input, which Python would close
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,4 +58,5 @@ async def told(child: Child, silence: float) -> AsyncIterator[tuple[int, Fact | 
         if not isinstance(line, list) or not line or not isinstance(line[0], int):
             raise ValueError("nonsense")
         index, *values = line
-        yield index, Fact(*values[:-1], tuple(values[-1]) if values[-1] else None) if values else None
+        fact = Fact(*values) if values else None
+        yield index, replace(fact, mark=tuple(fact.mark)) if fact and fact.mark else fact

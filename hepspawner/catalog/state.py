@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 PRESENT = ("sandbox", "sif", "prefix")
 
@@ -52,6 +53,21 @@ class State:
         if self.kind in _BAD:
             return f"{_BAD[self.kind]}{f' ({self.why})' if self.why else ''}"
         return self.why
+
+
+def described(state: State) -> dict[str, Any]:
+    """A state as data for the API and the command line; what is not known is null, times are since the epoch."""
+    return {
+        "state": state.kind,
+        "note": state.text,
+        "place": state.path or None,
+        "digest": state.digest or None,
+        "published": state.published or None,
+        "size": state.size or None,
+        "since": state.since or None,
+        "at": state.at or None,
+        "age": round(max(time.time() - state.at, 0), 1) if state.at else None,
+    }
 
 
 def silence(path: str, since: float) -> str:
