@@ -1,4 +1,4 @@
-"""Repositories on CVMFS for tests: real FUSE file systems, below /cvmfs where the tests are root, that can be made sick."""
+"""Repositories on CVMFS for tests: real FUSE file systems, below /cvmfs where the tests are root, that can be sick."""
 
 import os
 import shutil

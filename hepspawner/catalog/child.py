@@ -69,7 +69,8 @@ class Child:
                 self._process.kill()
                 await asyncio.wait_for(self._process.wait(), 0.1)
             except (ProcessLookupError, asyncio.TimeoutError):
-                pass
+                # its pipes are closed now, not when the loop that knew them is no more
+                self._process._transport.close()  # type: ignore[attr-defined]
 
     @property
     def stuck(self) -> bool:

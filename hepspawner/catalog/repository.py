@@ -164,6 +164,7 @@ class Repository:
             await child.close()
             if child.stuck:
                 self._stuck.append(child)
+                self._wake.set()  # `follow` waits for its end
         if left or not good:
             self._failed(why)
             silent = Fact("no answer", why=why)

@@ -49,7 +49,7 @@ class State:
     def text(self) -> str:
         """The state in words, to follow the name of the image; empty where there is nothing to say."""
         if self.kind == "no answer":
-            return self.why or f"cannot be looked at: {silence(self.path, self.since)}"
+            return f"{silence(self.path, self.since)}{f': {self.why}' if self.why else ''}"
         if self.kind in _BAD:
             return f"{_BAD[self.kind]}{f' ({self.why})' if self.why else ''}"
         return self.why

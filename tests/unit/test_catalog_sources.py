@@ -151,9 +151,12 @@ def test_of_another_sites_catalog_only_what_is_safe_is_taken():
 
 def test_what_a_catalog_lists_elsewhere_is_refused():
     for path in ("/home/eve/evil.sif", "/cvmfs", "/cvmfs/../home/eve/x"):
-        with pytest.raises(ValueError):
-            (image,) = read_catalog(f"- {{name: a, path: [/cvmfs/x/y, '{path}']}}".encode(), "x").images
-            places_of("/cvmfs", image)
+        listing = read_catalog(f"- {{name: a, path: [/cvmfs/x/y, '{path}']}}".encode(), "x")
+        if listing.images:  # the others are no paths at all
+            with pytest.raises(ValueError, match="is not below /cvmfs"):
+                places_of("/cvmfs", listing.images[0])
+        else:
+            assert "may not contain" in listing.problems[0]
 
 
 def test_a_directory():
@@ -175,11 +178,10 @@ BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
 )
 def test_rubbish_is_one_line_and_no_exception_but_valueerror(read, raw):
     try:
-        listing = read(raw, "x")
+        told = read(raw, "x").problems
     except ValueError as error:
-        assert str(error) and "\n" not in str(error)
-    else:
-        assert all("\n" not in problem for problem in listing.problems)
+        told = [str(error)]
+    assert all(text and "\n" not in text for text in told)
 
 
 @given(st.binary(max_size=300))
@@ -194,7 +196,8 @@ def test_any_bytes_at_all(raw):
 def test_a_list_that_is_far_too_long(monkeypatch):
     monkeypatch.setattr(sources, "_MAX_ENTRIES", 10)
     listing = read_docker_images(b"".join(b"x/y:%d\n" % i for i in range(1000)), "x")
-    assert len(listing.images) == 10 and listing.problems == ["line 11: lists more than 10 images; the others are left out"]
+    assert len(listing.images) == 10
+    assert listing.problems == ["line 11: lists more than 10 images; the others are left out"]
 
 
 # --- to images of the site

@@ -1,4 +1,4 @@
-"""Trees with the layouts that repositories on CVMFS really have, of images that are small and not real, or real ones."""
+"""Trees with the layouts that repositories on CVMFS have, of images that are not real and small, or real ones."""
 
 import hashlib
 import json
