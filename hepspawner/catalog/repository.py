@@ -212,7 +212,6 @@ class Repository:
             await self.look(new)
             new = None
             pause = max(interval, self.breaker.again - time.time())
-            self._wake.clear()
             waits = [asyncio.ensure_future(one) for one in (self._wake.wait(), *(kid.gone() for kid in self._stuck))]
             try:
                 done, _ = await asyncio.wait(waits, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
@@ -220,6 +219,7 @@ class Repository:
                 for one in waits:
                     one.cancel()
             if waits[0] in done:
+                self._wake.clear()  # only here: it may be set while others are looked at
                 new = self.unseen()
             elif done:  # a child that was stuck is gone: the file system is there again
                 self.breaker.again = 0.0

@@ -84,7 +84,7 @@ async def test_a_directory_of_sifs_and_sandboxes(catalog, tmp_path):
     (tmp_path / "README").write_text("not an image")
     (tmp_path / "dangling:v1").symlink_to("nowhere")
     (tmp_path / "circle").symlink_to("circle")
-    trees.sandbox(tmp_path / "it's \"quoted\"")
+    trees.sandbox(tmp_path / 'it\'s "quoted"')
     trees.sandbox(tmp_path / "new\nline")
     catalog.use({"from": "directory", "directory": str(tmp_path), "group": "Mine", "title": "{name} {tag}"})
     await catalog.stock()

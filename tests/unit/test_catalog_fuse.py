@@ -184,7 +184,7 @@ def test_the_command_ends_and_says_so(cvmfs, hang, write_site, capsys):
     )
     assert main(["images", path, "--user", "alice"]) == 0
     out, err = capsys.readouterr()
-    assert [line.split("gpu")[0].split() for line in out.splitlines()][0] == ["base", "no", "answer", "-", "-"]
+    assert out.splitlines()[0].split("gpu")[0].split() == ["base", "no", "answer", "-", "-"]
     assert "does not answer since" in err and "wishlist" in err
     assert main(["check", path]) == 0
     assert "does not answer since" in capsys.readouterr()[0]
