@@ -89,7 +89,7 @@ async def measure(root: Path) -> dict[str, float]:
     backends = list(catalog.site.backends.values()) if catalog.site else []
     present = sum(catalog.state(image, backends).kind == "sandbox" for image in catalog.images)
     assert present == NUMBER, present
-    (one,) = (one for one in catalog._repositories.values() if len(one.seen) == NUMBER)
+    (one,) = (one for one in catalog._repositories.values() if len(one.seen) >= NUMBER)
     times = []
     for _ in range(5):
         start = time.perf_counter()

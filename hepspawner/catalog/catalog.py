@@ -91,8 +91,11 @@ class Following:
         """Read it again and again. One that cannot be read is tried sooner."""
         pause = _RETRY
         while True:
-            if await self.refresh():
-                on_change()
+            try:
+                if await self.refresh():
+                    on_change()
+            except OSError as error:  # this machine has no room for another process just now
+                self.log.error("Catalog: %s could not be read: %s", self.name, error)
             pause = min(2 * pause, self.source.refresh) if self.problem else _RETRY
             await asyncio.sleep(min(pause, self.source.refresh) if self.problem else self.source.refresh)
 

@@ -14,6 +14,14 @@ class Silent(Exception):
     """A child said nothing for too long."""
 
 
+class _Making(asyncio.Task[asyncio.subprocess.Process]):
+    """The start of a process, a matter of moments: cancelled in its middle, asyncio may wait for its end for ever, and
+    a hub that stops cancels everything."""
+
+    def cancel(self, msg: Any = None) -> bool:
+        return False
+
+
 class Child:
     """One process: asked once, as JSON; answers in lines of JSON. Close it in any case."""
 
@@ -23,19 +31,27 @@ class Child:
     @classmethod
     async def start(cls, argv: list[str], asked: Any, account: dict[str, Any] | None = None) -> "Child":
         """Run our Python with arguments. `account`: as whom (`user`, `group`, `extra_groups`), else as the hub."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={},
-            cwd="/",
-            start_new_session=True,
-            limit=_MAX_LINE,
-            **(account or {}),
+        making = _Making(
+            asyncio.create_subprocess_exec(
+                sys.executable,
+                "-I",
+                *argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                env={},
+                cwd="/",
+                start_new_session=True,
+                limit=_MAX_LINE,
+                **(account or {}),
+            ),
+            loop=asyncio.get_running_loop(),
         )
+        try:
+            process = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            await cls(await making).close()
+            raise
         assert process.stdin
         process.stdin.write(json.dumps(asked).encode() + b"\n")
         return cls(process)

@@ -209,7 +209,10 @@ class Repository:
         """Look again and again, at new paths at once."""
         new: list[str] | None = None
         while True:
-            await self.look(new)
+            try:
+                await self.look(new)
+            except OSError as error:  # this machine has no room for another process just now
+                self.log.error("Catalog: %s could not be looked at: %s", self.root, error)
             new = None
             pause = max(interval, self.breaker.again - time.time())
             waits = [asyncio.ensure_future(one) for one in (self._wake.wait(), *(kid.gone() for kid in self._stuck))]
