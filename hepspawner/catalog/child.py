@@ -85,8 +85,8 @@ class Child:
                 self._process.kill()
                 await asyncio.wait_for(self._process.wait(), 0.1)
             except (ProcessLookupError, asyncio.TimeoutError):
-                # its pipes are closed now, not when the loop that knew them is no more
-                self._process._transport.close()  # type: ignore[attr-defined]
+                # its pipe is closed now, not when the loop that knew it is no more
+                self._process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
 
     @property
     def stuck(self) -> bool:
