@@ -60,6 +60,7 @@ class Following:
                 images += [make_image(self.source, own) for own in line.get("images", ())]
                 left_out += [line["problem"]] if "problem" in line else []
                 problem = line.get("failed", "" if "done" in line else problem)
+                await asyncio.sleep(0)  # each line makes many images
         except Silent:
             problem = f"does not answer since {clock(time.time() - _READ_SILENCE)}"
         except (ValueError, ConnectionError):
