@@ -6,12 +6,14 @@ import getpass
 import json
 import logging
 import sys
+import time
 from urllib.parse import quote
 
 from . import __version__
 from .backends import backend_class
 from .backends.base import BackendError
-from .catalog.probe import look
+from .catalog.catalog import Catalog
+from .catalog.state import described
 from .choice import ChoiceError, Offer, Who
 from .session import SECRET, Request, build_session, summary
 from .site.load import SiteError, load_site
@@ -19,7 +21,10 @@ from .site.model import Site
 from .templates import Templates
 
 _log = logging.getLogger("hepspawner")
-_DEADLINE = 20.0
+_quiet = logging.getLogger("hepspawner.quiet")  # what it would say is printed in the end
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
+_DEADLINE = 60.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,13 +80,22 @@ def _check(options: argparse.Namespace) -> int:
     for problem in problems:
         print(problem, file=sys.stderr)
     site = load_site(options.site)
-    places = [place for image in site.images for place in image.places]
-    facts = asyncio.run(look(places, _DEADLINE))
-    for image in site.images:
-        found = [facts[place] for place in image.places]
-        if found and not any(fact.ok for fact in found):
+    catalog = _take_stock(site)
+    for problem in catalog.problems:
+        print(f"note: {problem}")
+    written = {image.name for image in site.images}
+    missing = 0
+    for image in catalog.images:
+        state = catalog.state(image, site.backends.values())
+        if state.ok:
+            continue
+        missing += image.name not in written
+        if image.name in written:
             # Not an error: the nodes may see what this machine does not, and an image may come later.
-            print(f"note: image {image.name}: {image.places[0]} {found[0].text} on this machine")
+            print(f"note: image {image.name}: {state.path} {state.text} on this machine")
+    if site.sources:
+        found = len(catalog.images) - len(written)
+        print(f"note: {found} images were found by sources; {missing} of them cannot be used on this machine")
     for name, config in site.backends.items():
         for problem in backend_class(config.type)(name, config, _log).problems():
             print(f"note: backend {name}: {problem} on this machine")
@@ -92,6 +106,21 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def _take_stock(site: Site) -> Catalog:
+    """What there is on this machine, as far as it answers within a minute."""
+
+    async def take() -> Catalog:
+        catalog = Catalog(_quiet, asyncio.ensure_future)
+        catalog.follow(site)
+        try:
+            await asyncio.wait_for(catalog.stock(), _DEADLINE)
+        except asyncio.TimeoutError:
+            pass
+        return catalog
+
+    return asyncio.run(take())
+
+
 def _offer(site: Site, options: argparse.Namespace) -> Offer:
     groups = frozenset(filter(None, options.groups.split(",")))
     who = Who(options.user, groups)
@@ -100,13 +129,13 @@ def _offer(site: Site, options: argparse.Namespace) -> Offer:
 
 
 def _images(options: argparse.Namespace) -> int:
-    offer = _offer(load_site(options.site), options)
-    images = list(offer.images.values())
-    facts = asyncio.run(look([place for image in images for place in image.places], _DEADLINE))
+    catalog = _take_stock(load_site(options.site))
+    assert catalog.site is not None
+    offer = _offer(catalog.site, options)
     rows = []
-    for image in images:
-        known = [facts[place] for place in image.places]
-        fact = next((one for one in known if one.ok), known[0] if known else None)
+    for image in offer.images.values():
+        known = described(catalog.state(image, offer.backends_of(image).values()))
+        known["state"] = known["state"] if image.places else "oci"
         rows.append(
             {
                 "name": image.name,
@@ -114,15 +143,21 @@ def _images(options: argparse.Namespace) -> int:
                 "group": image.group,
                 "gpu": image.gpu,
                 "backends": list(offer.backends_of(image)),
-                "where": next((p for p in image.places if facts[p] is fact), image.oci or ""),
-                "state": fact.kind if fact else "oci",
+                "where": known.pop("place") or image.oci or "",
+                **known,
             }
         )
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
     for row in rows:
-        print(f"{row['name']:30} {row['state']:12} gpu {row['gpu']:9} {','.join(row['backends']):20} {row['where']}")
+        published = time.strftime("%Y-%m-%d", time.localtime(row["published"])) if row["published"] else "-"
+        print(
+            f"{row['name']:30} {row['state']:17} {(row['digest'] or '-')[:12]:12} {published:10} "
+            f"gpu {row['gpu']:9} {','.join(row['backends']):20} {row['where']}"
+        )
+    for problem in catalog.problems:
+        print(problem, file=sys.stderr)
     if not rows:
         print(f"no image for user {options.user} with groups {options.groups or 'none'}", file=sys.stderr)
     return 0
@@ -130,6 +165,8 @@ def _images(options: argparse.Namespace) -> int:
 
 def _preview(options: argparse.Namespace) -> int:
     site = load_site(options.site)
+    if site.sources:
+        site = _take_stock(site).site or site
     try:
         choice = _offer(site, options).choose(json.loads(options.options))
         config = site.backends[choice.backend]

@@ -301,6 +301,8 @@ class HEPSpawner(Spawner):
             await self.apply_group_overrides()
             await maybe_future(self.run_pre_spawn_hook())
             await tokens.renew(self)
+        if run.choice is None:
+            await self.runtime.catalog.settled()  # its image may be one that a source finds
         try:
             choice = run.choice or self._choose(run.options)[0]
         except Refused as problem:

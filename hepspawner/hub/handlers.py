@@ -15,6 +15,7 @@ from jupyterhub.utils import url_path_join
 from tornado import web
 
 from ..backends.base import Room
+from ..catalog.state import described
 from ..choice import ChoiceError
 from ..templates import asset_hash
 from .pages import Refused, progress_event
@@ -242,7 +243,6 @@ class ImagesHandler(UserHandler):
         self.write(json.dumps(known[0] if name is not None else {"images": known}))
 
     def _model(self, offer: Any, image: Any) -> dict[str, Any]:
-        fact = self.runtime.state(image, offer.backends_of(image).values())
         return {
             "name": image.name,
             "title": image.label,
@@ -253,8 +253,7 @@ class ImagesHandler(UserHandler):
             "places": image.places,
             "oci": image.oci,
             "backends": list(offer.backends_of(image)),
-            "state": fact.kind,
-            "note": fact.text,
+            **described(self.runtime.state(image, offer)),
         }
 
 

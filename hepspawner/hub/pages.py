@@ -75,7 +75,7 @@ def draw_form(spawner: "HEPSpawner") -> str:
         notes=notes,
         last=last,
         failure=None if errors else runtime.failures.get((spawner.user.name, server)),
-        states={image.name: runtime.state(image, offer.backends_of(image).values()) for image in offer.images.values()},
+        states=runtime.states(offer),
         warnings=warnings,
         urls={
             "static": static,

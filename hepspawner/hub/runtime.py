@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,12 @@ from sqlalchemy import Text, cast
 
 from ..backends import backend_class
 from ..backends.base import Backend, BackendError, Log, Tag
-from ..catalog.probe import Fact, look
+from ..catalog.catalog import Catalog
+from ..catalog.probe import look
+from ..catalog.state import PRESENT, State
 from ..choice import Choice, Offer, Who
 from ..site.live import LiveSite
-from ..site.model import BackendConfig, Image, Site
+from ..site.model import Image, Site
 from ..templates import Templates
 from .run import Failure, Run
 from .tickets import Tickets
@@ -24,8 +26,6 @@ from .watch import Watch
 if TYPE_CHECKING:
     from jupyterhub.app import JupyterHub
 
-_PROBE_INTERVAL = 60.0
-_PROBE_DEADLINE = 20.0
 _START_DEADLINE = 10.0
 
 
@@ -47,28 +47,26 @@ class Runtime:
         self.failures: dict[tuple[str, str], Failure] = {}
         """Of the last attempt of each user and server, for the form."""
         self.backends: dict[str, Backend] = {}
-        self.facts: dict[str, Fact] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._probe_now = asyncio.Event()
+        self.catalog = Catalog(log, self.spawn)
         self.live = LiveSite(source, log)
         self.live.on_change = self._apply
         self.live.load()
         for problem in self.templates.check():
             log.error("Templates: %s; the built-in one is used instead", problem)
         self.spawn(self.live.follow())
-        self.spawn(self._probe())
 
     @property
     def site(self) -> Site | None:
-        """The last good site."""
-        return self.live.site
+        """The last good site, with the images that its sources found."""
+        return self.catalog.site
 
     @property
     def queues(self) -> bool:
         """Whether jobs may wait for hours on some backend."""
         return any(backend.queues for backend in self.backends.values())
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run something in the background; an error in it is logged, not lost."""
 
         async def guarded() -> None:
@@ -82,10 +80,12 @@ class Runtime:
         task = asyncio.ensure_future(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def warnings(self) -> list[str]:
         """What an admin should know, for his form."""
-        return [f"The site file has an error: {problem}" for problem in self.live.problems] + self.templates.problems
+        site = [f"The site file has an error: {problem}" for problem in self.live.problems]
+        return site + self.templates.problems + self.catalog.problems
 
     def offer(self, who: Who) -> Offer | None:
         """What the site offers to a user; None where no site could be read yet."""
@@ -115,7 +115,7 @@ class Runtime:
         in_use = {run.backend for run in self.runs.values()}
         for name in set(self.backends) - set(site.backends) - in_use:
             self.spawn(self.backends.pop(name).close())
-        self._probe_now.set()
+        self.catalog.follow(site)
 
     def owned(self, tag: Tag) -> bool:
         """Whether a server hangs on the job of a tag: one of this process, or of one that it has not taken up yet."""
@@ -137,24 +137,13 @@ class Runtime:
         """The mark of a session's job."""
         return Tag(self.hub_id, user, server, session)
 
-    async def _probe(self) -> None:
-        """Look at all images again and again, so that the form can tell at once what is not there."""
-        while True:
-            self._probe_now.clear()
-            if self.site is not None:
-                paths = list(dict.fromkeys(path for image in self.site.images for path in image.places))
-                self.facts = await look(paths, _PROBE_DEADLINE)
-            try:
-                await asyncio.wait_for(self._probe_now.wait(), _PROBE_INTERVAL)
-            except asyncio.TimeoutError:
-                pass
+    def states(self, offer: Offer) -> dict[str, State]:
+        """What is known of each image of an offer."""
+        return {name: self.state(image, offer) for name, image in offer.images.items()}
 
-    def state(self, image: Image, backends: Iterable[BackendConfig]) -> Fact:
-        """What is known of an image on some backends: of its places the first that is good, else the first."""
-        if any(config.probe == "node" for config in backends):
-            return Fact("on the node")
-        facts = [self.facts.get(path, Fact("no answer")) for path in image.places]
-        return next((fact for fact in facts if fact.ok), facts[0]) if facts else Fact("no answer")
+    def state(self, image: Image, offer: Offer) -> State:
+        """What is known of an image, for whom the offer is made to."""
+        return self.catalog.state(image, offer.backends_of(image).values())
 
     async def locate(self, choice: Choice, offer: Offer) -> tuple[str | None, str]:
         """Where the image of a choice is, and what speaks against it in words (empty: nothing).
@@ -165,23 +154,24 @@ class Runtime:
         if choice.custom_image:
             return await self._locate_custom(choice, offer)
         image = offer.images[str(choice.image)]
-        if self.backend(choice.backend).config.probe == "node":
+        config = self.backend(choice.backend).config
+        if config.probe != "hub":
             return next(iter(image.places), None), ""
-        for path in image.places:
-            if self.facts.get(path, Fact("missing")).kind in ("sandbox", "sif", "prefix"):
-                return path, ""
-        facts = await look(image.places, _START_DEADLINE)
-        self.facts.update(facts)
-        for path, fact in facts.items():
-            if fact.ok:
-                return path, ""
-        first = image.places[0] if image.places else ""
-        return None, f"{image.name}: {first} {facts[first].text}" if first else ""
+        state = self.catalog.state(image, [config])
+        if state.kind not in PRESENT:
+            try:
+                await asyncio.wait_for(self.catalog.look(image), _START_DEADLINE)
+            except asyncio.TimeoutError:
+                pass
+            state = self.catalog.state(image, [config])
+        if not state.ok:
+            return None, f"{image.name}: {state.path} {state.text}"
+        return state.path or None, ""
 
     async def _locate_custom(self, choice: Choice, offer: Offer) -> tuple[str, str]:
         path = str(choice.custom_image)
         backend = self.backend(choice.backend)
-        if backend.config.probe == "node":
+        if backend.config.probe != "hub":
             return path, ""
         roots = [root for root, _ in offer.custom_roots if root]
         facts = await look([path, *roots], _START_DEADLINE, await backend.look_as(offer.who.name))

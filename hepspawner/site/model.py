@@ -3,16 +3,20 @@
 import posixpath
 import re
 from datetime import date
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PlainSerializer,
     SerializeAsAny,
     StringConstraints,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -130,18 +134,14 @@ def _environment(value: Any) -> Any:
 Environment = Annotated[dict[str, Text], BeforeValidator(_environment)]
 
 
-class Image(Model):
-    """What a server runs in: exactly one of `path` (sandbox or SIF), `oci` alone (Kubernetes) and `prefix`."""
+class ImageKeys(Model):
+    """What an image says beside its place: a source says it for all of its images."""
 
-    name: Name
+    name: Line
     title: Line = ""
     description: Text = ""
     group: Line = ""
     tags: list[Line] = []
-    path: Annotated[list[Path], BeforeValidator(_as_list)] = []
-    """Places of the image, the first that exists is taken."""
-    oci: Line | None = None
-    prefix: Path | None = None
     gpu: Literal["none", "optional", "required"] = "optional"
     groups: Groups | None = None
     backends: list[Name] | None = None
@@ -151,6 +151,16 @@ class Image(Model):
     setup: Text = ""
     command: list[Text] = Field(["jupyterhub-singleuser"], min_length=1)
     default_url: Line | None = None
+
+
+class Image(ImageKeys):
+    """What a server runs in: exactly one of `path` (sandbox or SIF), `oci` alone (Kubernetes) and `prefix`."""
+
+    name: Name
+    path: Annotated[list[Path], BeforeValidator(_as_list)] = []
+    """Places of the image, the first that exists is taken."""
+    oci: Line | None = None
+    prefix: Path | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Image":
@@ -169,6 +179,76 @@ class Image(Model):
     def places(self) -> list[str]:
         """Where it lives on a file system; empty for an image that is only an OCI reference."""
         return [self.prefix] if self.prefix else self.path
+
+
+PLACEHOLDERS = ("registry", "repository", "namespace", "name", "tag")
+"""What templates of a source may name of an image: of ``ghcr.io/atlas/ml/base:v1`` the registry is ``ghcr.io``, the
+repository ``atlas/ml/base``, the namespace ``atlas/ml``, the name ``base``, the tag ``v1``."""
+
+
+def _template(value: str) -> str:
+    try:
+        fields = [field for _, *field in Formatter().parse(value) if field[0] is not None]
+    except ValueError as error:
+        raise ValueError(f"is no template: {str(error).lower()}") from None
+    for name, form, conversion in fields:
+        if name not in PLACEHOLDERS or form or conversion:
+            known = ", ".join(f"{{{one}}}" for one in PLACEHOLDERS)
+            raise ValueError(f"{{{name}}} is no placeholder; there are: {known}")
+    return value
+
+
+Template = Annotated[Line, AfterValidator(_template)]
+
+
+class Source(ImageKeys):
+    """Many images at once: a list that somebody keeps, or a directory. The hub follows it in the background."""
+
+    kind: Literal["wishlist", "docker_images", "directory", "catalog"] = Field(alias="from")
+    file: Path | None = None
+    directory: Path | None = None
+    repository: Path | None = None
+    """The directory below which the images of a list are."""
+    include: Annotated[list[Line], BeforeValidator(_as_list)] = ["*"]
+    """Globs of what is taken, in which ``*`` also matches ``/``, and of what is not."""
+    exclude: Annotated[list[Line], BeforeValidator(_as_list)] = []
+    refresh: Time = 900
+    name: Template = "{name}:{tag}"
+    title: Template = ""
+    description: Template = ""
+
+    @model_validator(mode="after")
+    def _where(self) -> "Source":
+        place, other = ("directory", "file") if self.kind == "directory" else ("file", "directory")
+        if getattr(self, place) is None:
+            raise ValueError(f"from: {self.kind} needs the key {place}")
+        if getattr(self, other) is not None:
+            raise ValueError(f"from: {self.kind} has no key {other}, but {place}")
+        if self.kind == "directory" and self.repository is not None:
+            raise ValueError("from: directory has no key repository")
+        if self.kind == "docker_images" and self.root is None:
+            raise ValueError("from: docker_images needs the key repository, the directory below which the images are")
+        return self
+
+    @property
+    def place(self) -> str:
+        """The file or directory that it reads."""
+        return str(self.file or self.directory)
+
+    @property
+    def root(self) -> str | None:
+        """The directory of its images: as said, or the repository on CVMFS in which the list is."""
+        parts = self.place.split("/")
+        on_cvmfs = "/".join(parts[:3]) if parts[1] == "cvmfs" and len(parts) > 3 else None
+        return self.repository or on_cvmfs
+
+
+def _entry_kind(value: Any) -> str:
+    # Brackets: no key of a file is called so, which the texts of errors rely on.
+    return "[source]" if isinstance(value, Source) or (isinstance(value, dict) and "from" in value) else "[image]"
+
+
+Entry = Annotated[Annotated[Image, Tag("[image]")] | Annotated[Source, Tag("[source]")], Discriminator(_entry_kind)]
 
 
 class CustomImages(Model):
@@ -243,8 +323,9 @@ class BackendConfig(Model):
     """Where the launcher makes the session's scratch directory on the node; absent: $TMPDIR or /tmp."""
     python: Path | None = None
     """The Python (3.6 or newer) that runs the launcher on the node."""
-    probe: Literal["hub", "node"] = "hub"
-    """Who looks whether an image is there: the hub, where it sees what nodes see, or only the node, at the start."""
+    probe: Literal["hub", "node", "none"] = "hub"
+    """Who looks whether an image is there: the hub, where it sees what nodes see; or only the node, at the start, and
+    the hub keeps what nodes say; or only the node, and it is kept to that start."""
     apptainer: Line = "apptainer"
     """Name or path of Apptainer on the node."""
     hub_url: Line | None = None
@@ -261,7 +342,8 @@ class BackendConfig(Model):
 class Site(Model):
     """Everything that the admin says, in one file."""
 
-    images: Annotated[list[Image], Field(min_length=1)]
+    entries: Annotated[list[Entry], Field(min_length=1, alias="images")]
+    """What stands below ``images``: images, and sources of more."""
     custom_images: CustomImages | None = None
     backends: Annotated[dict[Name, SerializeAsAny[BackendConfig]], Field(min_length=1)]
     mounts: list[Mount] = [Mount(source="/cvmfs", target="/cvmfs", read_only=True, optional=True)]
@@ -273,6 +355,20 @@ class Site(Model):
         from ..backends import parse_backends  # backends' own models derive from BackendConfig
 
         return parse_backends(value, handler)
+
+    @property
+    def images(self) -> list[Image]:
+        """Those of the entries that are images. What sources found is in the site that the catalog makes of this."""
+        return [entry for entry in self.entries if isinstance(entry, Image)]
+
+    @property
+    def sources(self) -> list[Source]:
+        """Those of the entries that are sources."""
+        return [entry for entry in self.entries if isinstance(entry, Source)]
+
+    def plain(self) -> dict[str, Any]:
+        """The site as data for JSON, of the shape that its file has; only what was said."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
     def image(self, name: str) -> Image | None:
         """The image of a name, None where the site has none."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.cvmfs import SERVER, Repository
 from tests.htcondor import Condor
 from tests.slurm import Slurm, find
 
@@ -53,6 +54,13 @@ def use_htcondor() -> None:
     """A pool starts, and a user may submit jobs to it."""
     with Condor() as pool:
         pool.sleeper("hold = true")
+
+
+def use_fuse() -> None:
+    """A file system of our own comes up, and goes."""
+    with Repository() as repository:
+        (repository.source / "file").touch()
+        (repository.root / "file").stat()
 
 
 def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
@@ -103,6 +111,7 @@ def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
     else:
         engine("slurmdbd", None, "slurm")
     engine("slurm", slurmctld, "slurm", lambda: no_users or (None if engines["slurmdbd"] else attempt(use_slurm)))
+    engine("fuse", SERVER, "packages", lambda: attempt(use_fuse))
     engine("htcondor", rigs / "htcondor" / "complete", "htcondor", lambda: no_users or attempt(use_htcondor))
     engines["users"] = [] if no_users else users
     if no_users:

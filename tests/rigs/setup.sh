@@ -12,7 +12,7 @@ APPTAINER=$RIGS/apptainer/usr/bin/apptainer IMAGE=$RIGS/images/ml-base
 USERS="alice bob"
 
 part_packages() {
-  local all=(ca-certificates python3-venv procps patchelf debootstrap uidmap chromium fonts-dejavu-core)
+  local all=(ca-certificates python3-venv procps patchelf debootstrap uidmap fuse3 chromium fonts-dejavu-core)
   command -v apt-get >/dev/null || { echo "no apt-get on this machine"; return 1; }
   apt_install "${all[@]}" && return
   can_root || { echo "neither root nor sudo"; return 1; }
