@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from . import apptainer
+from .catalog.layouts import PLACE
+from .catalog.references import is_reference
 from .choice import Choice
 from .site.model import BackendConfig, Gpu, Image, Mount, Site
 from .units import format_size, format_time
@@ -55,8 +57,10 @@ class Request:
     """Working directory of the server."""
     session: str = ""
     """Id of the session: a mark by which its processes are known."""
-    image_path: str | None = None
-    """Where the image was found; absent: its first place."""
+    places: Sequence[str] = ()
+    """Where the node looks for the image, in this order; empty: the places of the image as it is today."""
+    also: Sequence[str] = ()
+    """Places of which the node tells what is there where the image is not."""
     inherit: Sequence[str] = ()
     """Variables of the job that the server sees, too."""
     warning: int | None = None
@@ -74,6 +78,8 @@ class Session:
     environment: dict[str, str]
     inherit: dict[str, str]
     requires: list[dict[str, str]]
+    found: dict[str, Any] | None
+    """Where the launcher finds the image (docs/protocol.md, `image`); None for a prefix."""
     mounts: list[Mount]
     directory: str
     log: str
@@ -97,6 +103,7 @@ class Session:
             "environment": self.environment,
             "inherit": self.inherit,
             "requires": self.requires,
+            "image": self.found,
             "directory": self.directory,
             "log": self.log,
             "ready": self.ready,
@@ -113,7 +120,7 @@ class Session:
 
 def literal(text: str) -> str:
     """Text that is data, so written that the launcher puts nothing in for what looks like a placeholder."""
-    return re.sub("@(?=(?:PORT|SCRATCH|HOME|DEADLINE|AT)@)", "@AT@", text)
+    return re.sub("@(?=(?:PORT|SCRATCH|HOME|DEADLINE|IMAGE|DIGEST|AT)@)", "@AT@", text)
 
 
 def is_secret(name: str) -> bool:
@@ -125,34 +132,41 @@ def build_session(request: Request) -> Session:
     """The session of a request."""
     choice, site, backend = request.choice, request.site, request.backend
     image = site.image(choice.image) if choice.image else None
-    path = request.image_path or choice.custom_image or (image.path[0] if image and image.path else None)
+    places = [*request.places] or ([choice.custom_image] if choice.custom_image else [*image.path] if image else [])
+    reference = choice.custom_image if choice.custom_image and is_reference(choice.custom_image) else None
     prefix = image.prefix if image else None
     gpu = backend.gpus[choice.gpu] if choice.gpu else None
     variables = _variables(request, image, container=prefix is None)
     seen = (*(GPU_VARIABLES if gpu else ()), *request.inherit)
     argv = _server(request, image)
     mounts = _mounts(site, backend, image)
+    found: dict[str, Any] | None = None
     requires = [{"path": mount.source, "what": "mount"} for mount in mounts if not mount.optional]
     if prefix is not None:
         environment, inherit = variables, {name: name for name in seen}
         requires = [{"path": prefix, "what": "prefix"}]
         mounts = []
     else:
-        if path is None:
+        if not places:
             raise ValueError(f"image {choice.image} has no path, and this backend needs one")
-        requires.insert(0, {"path": path, "what": "image"})
-        environment = apptainer.environment(variables)
+        environment = apptainer.environment({**(apptainer.PULLING if reference else {}), **variables})
         inherit = apptainer.inherited(seen)
-        argv = apptainer.command(
-            literal(path), argv, mounts=mounts, vendor=gpu.vendor if gpu else None, apptainer=backend.apptainer
-        )
+        inherit |= {name: name for name in apptainer.PROXIES} if reference else {}
+        vendor = gpu.vendor if gpu else None
+        called = literal(reference) if reference else None
+        argv = apptainer.command(called, argv, mounts=mounts, vendor=vendor, apptainer=backend.apptainer)
+        if reference:
+            found = {"pull": reference}
+        else:
+            found = {"places": places, "digest": PLACE, **({"also": [*request.also]} if request.also else {})}
     return Session(
         user=request.user,
-        image=image.label if image else path or "",
+        image=image.label if image else choice.custom_image or "",
         argv=argv,
         environment=environment,
         inherit=inherit,
         requires=requires,
+        found=found,
         mounts=mounts,
         directory=request.directory,
         log=log_path(request.server),
@@ -184,12 +198,15 @@ def _variables(request: Request, image: Image | None, container: bool) -> dict[s
         "LOGNAME": literal(request.user),
         "SHELL": "/bin/bash",
         "HEPSPAWNER_SESSION": request.session,
+        "HEPSPAWNER_IMAGE": literal(request.choice.image or request.choice.custom_image or ""),
         # Kernels' connection files must be seen by the server and the kernel: /run/user is not, in a container.
         "JUPYTER_RUNTIME_DIR": f"{scratch}/jupyter-runtime",
     }
-    if not container and image and image.prefix:
+    if image and image.prefix:
         path = f"{image.prefix}/bin:{apptainer.HOST_PATH}"
         variables |= {"HOME": "@HOME@", "TMPDIR": scratch, "PATH": path, "LANG": "C.UTF-8"}
+    else:
+        variables |= {"HEPSPAWNER_IMAGE_PATH": apptainer.IMAGE, "HEPSPAWNER_IMAGE_DIGEST": "@DIGEST@"}
     if image and image.jupyter_path:
         variables["JUPYTER_PATH"] = image.jupyter_path
     variables |= {**request.site.environment, **request.backend.environment, **(image.environment if image else {})}
@@ -229,7 +246,10 @@ def _mounts(site: Site, backend: BackendConfig, image: Image | None) -> list[Mou
 def describe(session: Session) -> str:
     """A session in words, for `preview`: the command, mounts and environment; no secret's value."""
     session = session.without_secrets()
-    lines = ["# command (@PORT@, @SCRATCH@, @HOME@ and @DEADLINE@ are put in on the node)", _command_text(session.argv)]
+    lines = ["# command (what stands between two @ is put in on the node)", _command_text(session.argv)]
+    if session.found and "places" in session.found:
+        lines += ["", "# image: @IMAGE@ is the real path of the first that is there"]
+        lines += session.found["places"]
     lines += ["", "# resources"]
     asked = {
         "cores": session.cpus,

@@ -15,8 +15,10 @@ from ..units import format_time
 DIGEST = re.compile(r"[0-9a-f]{12,128}")
 """A digest as it stands in a name: ``ml-base@8e1e32f4…``."""
 
-_FLAT = re.compile(r"(?P<root>/.*)/\.flat/(?P<head>[0-9a-f]{2})/(?P<digest>(?P=head)[0-9a-f]{10,126})")
-_IMAGES = re.compile(r"(?P<root>/.*)/\.images/(?P<head>[0-9a-f]{2})/(?P<rest>[0-9a-f]{10,126})")
+PLACE = r"/\.(?:flat/[0-9a-f]{2}/|images/)([0-9a-f]{2}/?[0-9a-f]{10,126})$"
+"""What the end of a resolved path is in either layout; without its slash the group is the digest. The launcher gets it
+with the claim."""
+
 _REPOSITORY = re.compile(r"/cvmfs/[^/]+")
 
 DUCC_GRACE = 0
@@ -37,10 +39,9 @@ class Layout:
 
 def layout_of(path: str, real: str) -> Layout:
     """What is told by an image's path, and by the same with all links resolved (empty where that is not known)."""
-    if flat := _FLAT.fullmatch(real):
-        return Layout(_name(path, flat["root"]), flat["digest"], DUCC_GRACE)
-    if images := _IMAGES.fullmatch(real):
-        return Layout(_name(path, images["root"]), images["head"] + images["rest"], OSG_GRACE)
+    if found := re.search(PLACE, real):
+        root, digest = real[: found.start()], found[1].replace("/", "")
+        return Layout(_name(path, root), digest, OSG_GRACE if "/" in found[1] else DUCC_GRACE)
     return Layout(path, "", None)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ from sqlalchemy import Text, cast
 
 from ..backends import backend_class
 from ..backends.base import Backend, BackendError, Log, Tag
+from ..catalog.layouts import Layout, layout_of
 from ..catalog.probe import Fact, look
-from ..choice import Choice, Offer, Who
+from ..choice import Offer, Who
 from ..site.live import LiveSite
 from ..site.model import BackendConfig, Image, Site
 from ..templates import Templates
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 _PROBE_INTERVAL = 60.0
 _PROBE_DEADLINE = 20.0
-_START_DEADLINE = 10.0
 
 
 class Runtime:
@@ -48,6 +48,8 @@ class Runtime:
         """Of the last attempt of each user and server, for the form."""
         self.backends: dict[str, Backend] = {}
         self.facts: dict[str, Fact] = {}
+        self.told: dict[str, Fact] = {}
+        """What nodes report of places of images."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._probe_now = asyncio.Event()
         self.live = LiveSite(source, log)
@@ -152,45 +154,23 @@ class Runtime:
     def state(self, image: Image, backends: Iterable[BackendConfig]) -> Fact:
         """What is known of an image on some backends: of its places the first that is good, else the first."""
         if any(config.probe == "node" for config in backends):
-            return Fact("on the node")
+            # That one node lacks it keeps nobody from trying another.
+            told = [self.told[path] for path in image.places if path in self.told]
+            return next((fact for fact in told if fact.ok), Fact("on the node"))
         facts = [self.facts.get(path, Fact("no answer")) for path in image.places]
         return next((fact for fact in facts if fact.ok), facts[0]) if facts else Fact("no answer")
 
-    async def locate(self, choice: Choice, offer: Offer) -> tuple[str | None, str]:
-        """Where the image of a choice is, and what speaks against it in words (empty: nothing).
+    def image_told(self, path: str, kind: str, real: str) -> None:
+        """Note what a node reports of a place of an image, where the hub does not look itself."""
+        self.told[path] = Fact(kind, real)
 
-        What was seen well within the last minute is believed; everything else is looked at, with a deadline: where
-        nothing answers, the node will tell.
-        """
-        if choice.custom_image:
-            return await self._locate_custom(choice, offer)
-        image = offer.images[str(choice.image)]
-        if self.backend(choice.backend).config.probe == "node":
-            return next(iter(image.places), None), ""
-        for path in image.places:
-            if self.facts.get(path, Fact("missing")).kind in ("sandbox", "sif", "prefix"):
-                return path, ""
-        facts = await look(image.places, _START_DEADLINE)
-        self.facts.update(facts)
-        for path, fact in facts.items():
-            if fact.ok:
-                return path, ""
-        first = image.places[0] if image.places else ""
-        return None, f"{image.name}: {first} {facts[first].text}" if first else ""
-
-    async def _locate_custom(self, choice: Choice, offer: Offer) -> tuple[str, str]:
-        path = str(choice.custom_image)
-        backend = self.backend(choice.backend)
-        if backend.config.probe == "node":
-            return path, ""
-        roots = [root for root, _ in offer.custom_roots if root]
-        facts = await look([path, *roots], _START_DEADLINE, await backend.look_as(offer.who.name))
-        fact = facts[path]
-        if not fact.ok or fact.kind == "prefix":
-            return path, f"{path!r} {fact.text or 'is not an image'}"
-        if fact.real and not offer.allows(fact.real, {root: facts[root].real or root for root in roots}):
-            return path, f"{path!r} leads out of what is allowed; allowed: {', '.join(offer.custom)}"
-        return fact.real or path, ""
+    def newer(self, image: Mapping[str, str]) -> Layout | None:
+        """What the tag of a running image leads to by now, where that is known to be another than what runs."""
+        tag = image.get("tag", "")
+        for fact in (self.facts.get(tag), self.told.get(tag)):
+            if fact is not None and fact.kind in ("sandbox", "sif"):
+                return layout_of(tag, fact.real) if fact.real != image["real"] else None
+        return None
 
 
 def install(app: "JupyterHub", spawner_class: Any) -> Runtime:

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..catalog.references import check_glob, is_reference
 from ..units import format_size, format_time, parse_size, parse_time
 
 # Names stand in links, in HTML attributes, in job names and in logs.
@@ -53,6 +54,12 @@ def absolute_path(value: str) -> str:
 
 def _path(value: Any) -> Any:
     return absolute_path(value) if isinstance(value, str) else value
+
+
+def _allowed(value: Any) -> Any:
+    if isinstance(value, str) and is_reference(value):
+        return check_glob(value)
+    return _path(value)
 
 
 def _as_list(value: Any) -> Any:
@@ -172,9 +179,10 @@ class Image(Model):
 
 
 class CustomImages(Model):
-    """Which images users may bring: globs, in which ``*`` also matches ``/`` and ``{username}`` is the user."""
+    """Which images users may bring: globs of paths and of references (``docker://ghcr.io/*``), in which ``*`` also
+    matches ``/`` and ``{username}`` is the user."""
 
-    allow: Annotated[list[Path], Field(min_length=1)]
+    allow: Annotated[list[Annotated[str, BeforeValidator(_text), BeforeValidator(_allowed)]], Field(min_length=1)]
     groups: Groups | None = None
 
 
