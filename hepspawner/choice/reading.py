@@ -147,7 +147,8 @@ class Reading:
             return None
         try:
             text = given if isinstance(given, str) else ""
-            path = (full_reference if is_reference(text) else absolute_path)(text) if text else None
+            read = full_reference if is_reference(text) else absolute_path
+            path = read(text) if isinstance(given, str) else None
         except ValueError as error:
             self.errors["custom_image"] = f"{shown(without_credentials(text))} {error}"
             return None

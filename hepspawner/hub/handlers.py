@@ -15,6 +15,7 @@ from jupyterhub.utils import url_path_join
 from tornado import web
 
 from ..backends.base import Room
+from ..catalog.layouts import layout_of, outlive_words
 from ..choice import ChoiceError
 from ..templates import asset_hash
 from .images import missing_words, take_report, told
@@ -268,6 +269,7 @@ class ImagesHandler(UserHandler):
 
     def _model(self, offer: Any, image: Any) -> dict[str, Any]:
         fact = self.runtime.state(image, offer.backends_of(image).values())
+        layout = layout_of(next(iter(image.places), ""), fact.real)
         return {
             "name": image.name,
             "title": image.label,
@@ -280,6 +282,9 @@ class ImagesHandler(UserHandler):
             "backends": list(offer.backends_of(image)),
             "state": fact.kind,
             "note": fact.text,
+            "digest": layout.digest,
+            "grace": layout.grace,
+            "warning": outlive_words(layout, None),
         }
 
 

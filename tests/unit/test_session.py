@@ -190,7 +190,8 @@ def test_hostile_paths_are_data():
     path = '/images/a:b,"c" $(id)/--nv'
     made = session({"path": path, "mounts": [mount]})
     words = [word for word in made.argv if isinstance(word, str)]
-    assert words[words.index(path) + 1 :] == ["jupyterhub-singleuser"]
+    assert words[-2:] == ["@IMAGE@", "jupyterhub-singleuser"]
+    assert made.found["places"] == [path]
     assert '''type=bind,"source=/da,ta:""1""'s $(id)","destination=/in: side,x"''' in words
 
 
@@ -207,10 +208,10 @@ def test_logs_of_servers_are_apart():
 
 
 def test_an_image_that_was_found_elsewhere_is_run_there():
-    made = session({"path": ["/first", "/second"]}, image_path="/second")
-    assert "/second" in made.argv and "/first" not in made.argv
-    assert made.requires == [{"path": "/second", "what": "image"}]
-    assert session({"path": ["/first", "/second"]}).requires == [{"path": "/first", "what": "image"}]
+    made = session({"path": ["/first", "/second"]}, places=["/third"], also=["/first"])
+    assert (made.found["places"], made.found["also"]) == (["/third"], ["/first"])
+    assert session({"path": ["/first", "/second"]}).found["places"] == ["/first", "/second"]
+    assert session({"prefix": "/opt/jupyter"}).order()["image"] is None
 
 
 def test_an_image_without_a_path_is_refused_in_words():
@@ -221,7 +222,6 @@ def test_an_image_without_a_path_is_refused_in_words():
 def test_what_must_be_there_and_what_may_be_missing():
     made = CASES["mounts"]()
     assert made.requires == [
-        {"path": "/cvmfs/unpacked.cern.ch/ml-base", "what": "image"},
         {"path": "/cvmfs", "what": "mount"},
         {"path": "/farm/data", "what": "mount"},
     ]
