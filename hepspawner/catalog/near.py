@@ -18,7 +18,7 @@ def near(path: str, known: list[str]) -> list[str]:
     try:
         with os.scandir(parent or "/") as entries:
             names = [entry.name for entry in islice(entries, _LISTED) if not entry.name.startswith(".")]
-        found = [f"{parent}/{one}" for one in get_close_matches(name, names, _MOST, 0.6)]
+        found = [f"{parent}/{one}" for one in get_close_matches(name, names, _MOST, 0.75)]
     except OSError:
         pass  # then what is known has to do
     # By their last parts: the whole of many long paths that are nearly alike takes seconds to compare.

@@ -90,6 +90,8 @@ async def _custom(runtime: "Runtime", choice: Choice, offer: Offer, command: str
     account = await backend.look_as(offer.who.name)
     facts = await look([path, *roots, *([parent] if parent else [])], _DEADLINE, account)
     fact, links = facts[path], {root: facts[root].real or root for root in roots}
+    if fact.real and not offer.allows(fact.real, links):
+        return Located([], [], f"{path!r} leads out of what is allowed; allowed: {', '.join(offer.custom)}")
     if not fact.ok or fact.kind == "prefix":
         meant = ""
         if fact.kind == "missing":
@@ -98,8 +100,6 @@ async def _custom(runtime: "Runtime", choice: Choice, offer: Offer, command: str
             listed = parent in facts and offer.allows(facts[parent].real + "/x", links)
             meant = await _meant(path if listed else "/-/" + path.rpartition("/")[2], known, account)
         return Located([], [], f"{path!r} {fact.text or 'is not an image'}{meant}")
-    if fact.real and not offer.allows(fact.real, links):
-        return Located([], [], f"{path!r} leads out of what is allowed; allowed: {', '.join(offer.custom)}")
     if fact.kind == "sandbox" and await _lacks_server(fact.real, command, account):
         return Located([], [], f"{path!r} has no {command} in its PATH: no server can be started from it")
     return Located([fact.real or path], [])

@@ -309,6 +309,16 @@ _ADVICE = (
         ),
         "The image has no jupyterhub-singleuser: choose another, or ask its author to add the package jupyterhub.",
     ),
+    (
+        "",
+        ("manifest unknown", "MANIFEST_UNKNOWN", "NAME_UNKNOWN"),
+        "The registry has no such image: look at its name and tag.",
+    ),
+    (
+        "",
+        ("unauthorized: ", "UNAUTHORIZED", "requested access to the resource is denied"),
+        "The registry wants to know who asks: run `apptainer registry login` once, or make the image public.",
+    ),
     ("", ("executable file not found",), "The image lacks the command: choose another image."),
     (
         "",
