@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from . import apptainer
-from .catalog.layouts import PLACE
+from .catalog.layouts import PLACE, short
 from .catalog.references import is_reference
 from .choice import Choice
 from .site.model import BackendConfig, Gpu, Image, Mount, Site
@@ -293,4 +293,5 @@ def summary(choice: Choice, site: Site) -> str:
     parts += [format_time(choice.runtime)] if choice.runtime else []
     parts += [f"{name} {value}" for name, value in choice.extra.items()]
     what = image.label if image else choice.custom_image
+    what = f"{what} ({short(choice.digest)})" if choice.digest else what
     return f"{what} on {backend.title or choice.backend}{' with ' + ', '.join(parts) if parts else ''}"

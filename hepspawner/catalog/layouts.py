@@ -52,6 +52,11 @@ def _name(path: str, root: str) -> str:
     return path if not name or name.startswith(".") else name
 
 
+def short(digest: str) -> str:
+    """The beginning of a digest, by which people tell one from another."""
+    return digest[:12]
+
+
 def places_of(path: str, digest: str) -> list[str]:
     """Where the image of a digest can be that is, or once was, behind a path. Nothing is looked at."""
     # Below /cvmfs only the repository itself: anything else there would be asked for as a repository.

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..backends.base import BackendError
-from ..catalog.layouts import Layout
+from ..catalog.layouts import Layout, short
 from .locate import gone_words
-from .run import Failure, Run, short
+from .run import Failure, Run
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -20,7 +20,7 @@ def take_report(runtime: "Runtime", run: Run, data: Mapping[str, Any]) -> dict[s
 
     A launcher is the user's: of places that are none of this run's image it can tell nothing.
     """
-    known = {*run.places, *run.also}
+    known = [*run.places, *run.also]
     found: dict[str, str] = {}
     images = data.get("images")
     for one in images if isinstance(images, list) else ():

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ..backends.base import BackendError
 from ..backends.command import run
 from ..catalog import inspect, near
-from ..catalog.layouts import layout_of, places_of
+from ..catalog.layouts import layout_of, places_of, short
 from ..catalog.probe import Fact, look
 from ..catalog.references import is_reference
 from ..choice import Choice, Offer
 from ..site.model import Image
-from .run import short
 
 if TYPE_CHECKING:
     from .runtime import Runtime

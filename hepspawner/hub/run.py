@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from ..backends.base import JobStatus, Phase, Tag
-from ..catalog.layouts import layout_of
+from ..catalog.layouts import layout_of, short
 from ..choice import Choice
 
 _LOG_LINES = 40
@@ -237,11 +237,6 @@ class Run:
 def image_words(image: dict[str, str]) -> list[str]:
     """What a server runs from, in words: ``8e1e32f4ab12``, ``/cvmfs/…``; nothing where that is not known."""
     return [short(image["digest"]), image["place"]] if image and image["digest"] else [image["place"]] if image else []
-
-
-def short(digest: str) -> str:
-    """The beginning of a digest, by which people tell one from another."""
-    return digest[:12]
 
 
 def _clock(at: float) -> str:

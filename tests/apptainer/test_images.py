@@ -43,7 +43,7 @@ class Tree:
         self.point(OLD)
         for folder in (self.flat(NEW), self.osg / ".images" / OSG[:2] / OSG[2:]):
             with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
-                archive.extractall(folder, filter="tar")
+                archive.extractall(folder)
         (self.osg / "physics").mkdir()
         (self.osg / "physics/ml-base:latest").symlink_to(self.osg / ".images" / OSG[:2] / OSG[2:])
 

@@ -1,7 +1,6 @@
 """Images that users bring: paths, with what is wrong with them told before anything starts, and references that the
 real Apptainer pulls from a real registry."""
 
-import os
 import pwd
 import shutil
 import tempfile
