@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from . import apptainer
-from .catalog.layouts import PLACE, short
+from .catalog.layouts import PLACE, places_of, short
 from .catalog.references import is_reference
 from .choice import Choice
 from .site.model import BackendConfig, Gpu, Image, Mount, Site
@@ -132,7 +132,7 @@ def build_session(request: Request) -> Session:
     """The session of a request."""
     choice, site, backend = request.choice, request.site, request.backend
     image = site.image(choice.image) if choice.image else None
-    places = [*request.places] or ([choice.custom_image] if choice.custom_image else [*image.path] if image else [])
+    places = [*request.places] or places_of_choice(choice, image)
     reference = choice.custom_image if choice.custom_image and is_reference(choice.custom_image) else None
     prefix = image.prefix if image else None
     gpu = backend.gpus[choice.gpu] if choice.gpu else None
@@ -181,6 +181,15 @@ def build_session(request: Request) -> Session:
         warning=request.warning,
         files=apptainer.FILES if prefix is None else {},
     )
+
+
+def places_of_choice(choice: Choice, image: Image | None) -> list[str]:
+    """Where the image of a choice can be, by what is said of it alone."""
+    if image is None:
+        return [choice.custom_image] if choice.custom_image else []
+    if choice.digest is None:
+        return list(image.path)
+    return list(dict.fromkeys(place for path in image.path for place in places_of(path, choice.digest)))
 
 
 def log_path(server: str) -> str:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ..backends.base import BackendError
 from ..backends.command import run
 from ..catalog import inspect, near
-from ..catalog.layouts import layout_of, places_of, short
+from ..catalog.layouts import layout_of, short
 from ..catalog.probe import Fact, look
 from ..catalog.references import is_reference
 from ..choice import Choice, Offer
+from ..session import places_of_choice
 from ..site.model import Image
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ async def locate(runtime: "Runtime", choice: Choice, offer: Offer, command: str)
     image = offer.images[str(choice.image)]
     on_node = runtime.backend(choice.backend).config.probe == "node"
     if choice.digest:
-        return await _pinned(image, choice.digest, on_node)
+        return await _pinned(image, choice.digest, places_of_choice(choice, image), on_node)
     seen = any(runtime.facts.get(path, Fact("missing")).kind in _SEEN for path in image.places)
     if on_node or seen or not image.places:
         return Located(image.path, [])
@@ -58,8 +59,7 @@ async def locate(runtime: "Runtime", choice: Choice, offer: Offer, command: str)
     return Located([], [], f"{image.name}: {first} {facts[first].text}")
 
 
-async def _pinned(image: Image, digest: str, on_node: bool) -> Located:
-    places = list(dict.fromkeys(place for path in image.path for place in places_of(path, digest)))
+async def _pinned(image: Image, digest: str, places: list[str], on_node: bool) -> Located:
     if on_node:
         return Located(places, image.path)
     facts = await look([*places, *image.path], _DEADLINE)

@@ -16,7 +16,8 @@
 
   async function about(name) {
     if (!known.has(name)) {
-      const answer = fetch(`${data.images}/${encodeURIComponent(name)}`, { headers: { Accept: "application/json" } });
+      const headers = { "X-XSRFToken": window.jhdata?.xsrf_token || "" };
+      const answer = fetch(`${data.images}/${encodeURIComponent(name)}`, { headers });
       known.set(name, answer.then((got) => (got.ok ? got.json() : {})).catch(() => ({})));
     }
     return known.get(name);
