@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("site", metavar="SITE", nargs="?", help="the site file")
     check.add_argument("--image", metavar="PATH", help="look into an image: a sandbox directory or a SIF")
     check.add_argument("--templates", action="append", default=[], metavar="DIR", help="a directory of own templates")
-    check.set_defaults(run=_check)
+    check.set_defaults(run=_check, wrong=check.error)
 
     images = commands.add_parser("images", help="list the images that a user sees")
     images.add_argument("site", metavar="SITE")
@@ -75,8 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(options: argparse.Namespace) -> int:
     if options.site is None and options.image is None:
-        print("check: give a site file, or --image PATH", file=sys.stderr)
-        return 2
+        options.wrong("give a site file, or --image PATH")
     status = _check_site(options) if options.site is not None else 0
     if options.image is not None:
         lines, good = asyncio.run(check_image(os.path.abspath(options.image)))

@@ -212,8 +212,3 @@ def test_a_library_that_was_cut_off_is_no_library(cut):
     whole = elf("/opt/conda/lib")
     assert rpaths(whole) == ["/opt/conda/lib"]
     assert rpaths(whole[:cut]) == []
-
-
-def test_nothing_to_check(capsys):
-    assert main(["check"]) == 2
-    assert "--image PATH" in capsys.readouterr().err
