@@ -214,6 +214,8 @@ def _variables(request: Request, image: Image | None, container: bool) -> dict[s
     if image and image.prefix:
         path = f"{image.prefix}/bin:{apptainer.HOST_PATH}"
         variables |= {"HOME": "@HOME@", "TMPDIR": scratch, "PATH": path, "LANG": "C.UTF-8"}
+    elif request.choice.custom_image and is_reference(request.choice.custom_image):
+        variables["HEPSPAWNER_IMAGE_DIGEST"] = request.choice.custom_image.partition("@sha256:")[2]
     else:
         variables |= {"HEPSPAWNER_IMAGE_PATH": apptainer.IMAGE, "HEPSPAWNER_IMAGE_DIGEST": "@DIGEST@"}
     if image and image.jupyter_path:

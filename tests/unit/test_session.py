@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import hepspawner
-from hepspawner.apptainer import HOST_PATH
+from hepspawner.apptainer import HOST_PATH, PROXIES
 from hepspawner.backends.local import LocalBackend
 from hepspawner.choice import Offer, Who
 from hepspawner.session import SECRET, Request, build_session, describe, is_secret, literal, summary
@@ -73,6 +73,13 @@ CASES = {
         {"custom_image": "/home/alice/images/mine.sif"},
         site={"custom_images": {"allow": ["/home/{username}/*"]}},
     ),
+    "reference": lambda: session(
+        {**SANDBOX, "environment": {"A": "b"}},
+        {"custom_image": "docker://ghcr.io/x/y"},
+        site={"custom_images": {"allow": ["docker://ghcr.io/*"]}},
+        backend={"environment": {"APPTAINER_CACHEDIR": "/scratch/@cache"}},
+    ),
+    "pinned": lambda: session(SANDBOX, {"image": "ml-base@8e1e32f4ab12cd34"}),
     "environment": lambda: session(
         {
             **SANDBOX,
@@ -130,6 +137,7 @@ def test_nothing_of_the_hubs_environment_gets_in(monkeypatch):
             "HIP_VISIBLE_DEVICES",
             "GPU_DEVICE_ORDINAL",
             "ZE_AFFINITY_MASK",
+            *(PROXIES if "pull" in (order["image"] or {}) else ()),
         }
     assert "PYTHONPATH" not in CASES["prefix"]().environment
     assert CASES["prefix"]().environment["PATH"] == f"/opt/jupyter/bin:{HOST_PATH}"
