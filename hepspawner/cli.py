@@ -5,6 +5,7 @@ import asyncio
 import getpass
 import json
 import logging
+import os
 import sys
 import time
 from urllib.parse import quote
@@ -13,6 +14,7 @@ from . import __version__
 from .backends import backend_class
 from .backends.base import BackendError
 from .catalog.catalog import Catalog
+from .catalog.check import check_image
 from .catalog.state import described
 from .choice import ChoiceError, Offer, Who
 from .session import SECRET, Request, build_session, summary
@@ -46,10 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    check = commands.add_parser("check", help="say all that is wrong with a site file")
-    check.add_argument("site", metavar="SITE", help="the site file")
+    check = commands.add_parser("check", help="say all that is wrong with a site file, or with an image")
+    check.add_argument("site", metavar="SITE", nargs="?", help="the site file")
+    check.add_argument("--image", metavar="PATH", help="look into an image: a sandbox directory or a SIF")
     check.add_argument("--templates", action="append", default=[], metavar="DIR", help="a directory of own templates")
-    check.set_defaults(run=_check)
+    check.set_defaults(run=_check, wrong=check.error)
 
     images = commands.add_parser("images", help="list the images that a user sees")
     images.add_argument("site", metavar="SITE")
@@ -76,6 +79,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> int:
+    if options.site is None and options.image is None:
+        options.wrong("give a site file, or --image PATH")
+    status = _check_site(options) if options.site is not None else 0
+    if options.image is not None:
+        lines, good = asyncio.run(check_image(os.path.abspath(options.image)))
+        print("\n".join(lines))
+        status = status if good else 1
+    return status
+
+
+def _check_site(options: argparse.Namespace) -> int:
     problems = Templates(options.templates, _log).check()
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from . import apptainer
+from .catalog.layouts import PLACE, places_of, short
+from .catalog.references import is_reference
 from .choice import Choice
 from .site.model import BackendConfig, Gpu, Image, Mount, Site
 from .units import format_size, format_time
@@ -55,8 +57,10 @@ class Request:
     """Working directory of the server."""
     session: str = ""
     """Id of the session: a mark by which its processes are known."""
-    image_path: str | None = None
-    """Where the image was found; absent: its first place."""
+    places: Sequence[str] = ()
+    """Where the node looks for the image, in this order; empty: the places of the image as it is today."""
+    also: Sequence[str] = ()
+    """Places of which the node tells what is there where the image is not."""
     inherit: Sequence[str] = ()
     """Variables of the job that the server sees, too."""
     warning: int | None = None
@@ -76,6 +80,8 @@ class Session:
     environment: dict[str, str]
     inherit: dict[str, str]
     requires: list[dict[str, str]]
+    found: dict[str, Any] | None
+    """Where the launcher finds the image (docs/protocol.md, `image`); None for a prefix."""
     mounts: list[Mount]
     directory: str
     log: str
@@ -102,6 +108,7 @@ class Session:
             "environment": self.environment,
             "inherit": self.inherit,
             "requires": self.requires,
+            "image": self.found,
             "directory": self.directory,
             "log": self.log,
             "ready": self.ready,
@@ -118,7 +125,7 @@ class Session:
 
 def literal(text: str) -> str:
     """Text that is data, so written that the launcher puts nothing in for what looks like a placeholder."""
-    return re.sub("@(?=(?:PORT|SCRATCH|HOME|DEADLINE|AT)@)", "@AT@", text)
+    return re.sub("@(?=(?:PORT|SCRATCH|HOME|DEADLINE|IMAGE|DIGEST|AT)@)", "@AT@", text)
 
 
 def is_secret(name: str) -> bool:
@@ -130,7 +137,8 @@ def build_session(request: Request) -> Session:
     """The session of a request."""
     choice, site, backend = request.choice, request.site, request.backend
     image = site.image(choice.image) if choice.image else None
-    path = request.image_path or choice.custom_image or (image.path[0] if image and image.path else None)
+    places = [*request.places] or places_of_choice(choice, image)
+    reference = choice.custom_image if choice.custom_image and is_reference(choice.custom_image) else None
     prefix = image.prefix if image else None
     gpu = backend.gpus[choice.gpu] if choice.gpu else None
     theirs = prefix is None and request.runs_images
@@ -138,32 +146,39 @@ def build_session(request: Request) -> Session:
     seen = (*(GPU_VARIABLES if gpu else ()), *request.inherit)
     argv = _server(request, image)
     mounts = _mounts(site, backend, image)
+    found: dict[str, Any] | None = None
     requires = [{"path": mount.source, "what": "mount"} for mount in mounts if not mount.optional]
     if prefix is not None:
         environment, inherit = variables, {name: name for name in seen}
         requires = [{"path": prefix, "what": "prefix"}]
         mounts = []
-    elif path is None:
+    elif not places:
         raise ValueError(f"image {choice.image} has no path, and this backend needs one")
     elif theirs:
         # The launcher is in the container: what the image and the backend set there is the server's, too.
-        environment, inherit = {"HOME": "@HOME@", **variables}, {"*": "*"}
+        own = {"HEPSPAWNER_IMAGE_PATH": literal(places[0]), "HEPSPAWNER_IMAGE_DIGEST": ""}
+        environment, inherit = {"HOME": "@HOME@", **variables, **own}, {"*": "*"}
         requires = [{"path": mount.target, "what": "mount"} for mount in mounts if not mount.optional]
         mounts = []
     else:
-        requires.insert(0, {"path": path, "what": "image"})
-        environment = apptainer.environment(variables)
+        environment = apptainer.environment({**(apptainer.PULLING if reference else {}), **variables})
         inherit = apptainer.inherited(seen)
-        argv = apptainer.command(
-            literal(path), argv, mounts=mounts, vendor=gpu.vendor if gpu else None, apptainer=backend.apptainer
-        )
+        inherit |= {name: name for name in apptainer.PROXIES} if reference else {}
+        vendor = gpu.vendor if gpu else None
+        called = literal(reference) if reference else None
+        argv = apptainer.command(called, argv, mounts=mounts, vendor=vendor, apptainer=backend.apptainer)
+        if reference:
+            found = {"pull": reference}
+        else:
+            found = {"places": places, "digest": PLACE, **({"also": [*request.also]} if request.also else {})}
     return Session(
         user=request.user,
-        image=image.label if image else path or "",
+        image=image.label if image else choice.custom_image or "",
         argv=argv,
         environment=environment,
         inherit=inherit,
         requires=requires,
+        found=found,
         mounts=mounts,
         directory=request.directory,
         log=log_path(request.server),
@@ -177,8 +192,17 @@ def build_session(request: Request) -> Session:
         container=prefix is None and not theirs,
         warning=request.warning,
         files=apptainer.FILES if prefix is None and not theirs else {},
-        container_image=path if theirs else None,
+        container_image=places[0] if theirs else None,
     )
+
+
+def places_of_choice(choice: Choice, image: Image | None) -> list[str]:
+    """Where the image of a choice can be, by what is said of it alone."""
+    if image is None:
+        return [choice.custom_image] if choice.custom_image else []
+    if choice.digest is None:
+        return list(image.path)
+    return list(dict.fromkeys(place for path in image.path for place in places_of(path, choice.digest)))
 
 
 def log_path(server: str) -> str:
@@ -196,12 +220,17 @@ def _variables(request: Request, image: Image | None, container: bool) -> dict[s
         "LOGNAME": literal(request.user),
         "SHELL": "/bin/bash",
         "HEPSPAWNER_SESSION": request.session,
+        "HEPSPAWNER_IMAGE": literal(request.choice.image or request.choice.custom_image or ""),
         # Kernels' connection files must be seen by the server and the kernel: /run/user is not, in a container.
         "JUPYTER_RUNTIME_DIR": f"{scratch}/jupyter-runtime",
     }
-    if not container and image and image.prefix:
+    if image and image.prefix:
         path = f"{image.prefix}/bin:{apptainer.HOST_PATH}"
         variables |= {"HOME": "@HOME@", "TMPDIR": scratch, "PATH": path, "LANG": "C.UTF-8"}
+    elif request.choice.custom_image and is_reference(request.choice.custom_image):
+        variables["HEPSPAWNER_IMAGE_DIGEST"] = request.choice.custom_image.partition("@sha256:")[2]
+    else:
+        variables |= {"HEPSPAWNER_IMAGE_PATH": apptainer.IMAGE, "HEPSPAWNER_IMAGE_DIGEST": "@DIGEST@"}
     if image and image.jupyter_path:
         variables["JUPYTER_PATH"] = image.jupyter_path
     variables |= {**request.site.environment, **request.backend.environment, **(image.environment if image else {})}
@@ -241,7 +270,10 @@ def _mounts(site: Site, backend: BackendConfig, image: Image | None) -> list[Mou
 def describe(session: Session) -> str:
     """A session in words, for `preview`: the command, mounts and environment; no secret's value."""
     session = session.without_secrets()
-    lines = ["# command (@PORT@, @SCRATCH@, @HOME@ and @DEADLINE@ are put in on the node)", _command_text(session.argv)]
+    lines = ["# command (what stands between two @ is put in on the node)", _command_text(session.argv)]
+    if session.found and "places" in session.found:
+        lines += ["", "# image: @IMAGE@ is the real path of the first that is there"]
+        lines += session.found["places"]
     lines += ["", "# resources"]
     asked = {
         "cores": session.cpus,
@@ -285,4 +317,5 @@ def summary(choice: Choice, site: Site) -> str:
     parts += [format_time(choice.runtime)] if choice.runtime else []
     parts += [f"{name} {value}" for name, value in choice.extra.items()]
     what = image.label if image else choice.custom_image
+    what = f"{what} ({short(choice.digest)})" if choice.digest else what
     return f"{what} on {backend.title or choice.backend}{' with ' + ', '.join(parts) if parts else ''}"

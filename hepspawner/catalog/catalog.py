@@ -229,6 +229,14 @@ class Catalog:
             self._told[name] = State("on the node", path, real, digest_of(real), since=since, at=now, why=why)
             self.on_change()
 
+    def leads_to(self, path: str) -> str:
+        """What a place of an image leads to with its links resolved, as it was seen or a node told last; empty where
+        that is not known."""
+        seen = self._at(path)
+        if seen.kind in PRESENT:
+            return seen.real
+        return next((one.real for one in self._told.values() if one.path == path and not one.why), "")
+
     async def look(self, image: Image) -> None:
         """Look at an image now, for a start: what was not present a minute ago may be by now."""
         by_repository: dict[str, list[str]] = {}

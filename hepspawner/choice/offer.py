@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
+from ..catalog.references import is_reference, matches
 from ..site.model import BackendConfig, Image, Site
 from .fields import Choice, ChoiceError, Field, base_fields
 from .reading import Reading, bounded, sift
@@ -50,33 +51,43 @@ class Offer:
     @property
     def custom(self) -> list[str]:
         """Globs of the images that this user may bring; empty: none."""
-        return [root + rest for root, rest in self.custom_roots]
+        return [root + rest for root, rest in self.custom_roots] + self.custom_references
 
     @cached_property
     def custom_roots(self) -> list[tuple[str, str]]:
         """The same in two parts: what only the site controls, to be followed where it is a link, and the rest."""
+        roots = []
+        for glob in self._allowed:
+            if is_reference(glob):
+                continue
+            parts = glob.split("/")
+            fixed = next((i for i, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
+            personal = next((i + 1 for i, part in enumerate(parts) if "{username}" in part), fixed)
+            root, rest = ("/".join(some) for some in (parts[: min(fixed, personal)], parts[min(fixed, personal) :]))
+            roots.append((root.replace("{username}", self.who.name), "/" + rest.replace("{username}", self.who.name)))
+        return roots
+
+    @cached_property
+    def custom_references(self) -> list[str]:
+        """Globs of the references that this user may bring."""
+        return [glob.replace("{username}", self.who.name) for glob in self._allowed if is_reference(glob)]
+
+    @property
+    def _allowed(self) -> list[str]:
         policy = self.site.custom_images
         if policy is None or not self.who.may(policy.groups):
             return []
         # A name with a slash or a wildcard would widen the pattern.
         plain = not set(self.who.name) & set("/*?[]") and self.who.name not in (".", "..")
-        roots = []
-        for glob in policy.allow:
-            parts = glob.split("/")
-            fixed = next((i for i, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
-            personal = next((i + 1 for i, part in enumerate(parts) if "{username}" in part), fixed)
-            root, rest = ("/".join(some) for some in (parts[: min(fixed, personal)], parts[min(fixed, personal) :]))
-            if plain or "{username}" not in glob:
-                roots.append(
-                    (root.replace("{username}", self.who.name), "/" + rest.replace("{username}", self.who.name))
-                )
-        return roots
+        return [glob for glob in policy.allow if plain or "{username}" not in glob]
 
     def allows(self, path: str, links: Mapping[str, str] | None = None) -> bool:
-        """True where this user may bring an image that lies at a path.
+        """True where this user may bring an image that lies at a path, or has a full reference.
 
         `links`: for a path whose links were followed, where each of the roots really is (a home may be a link).
         """
+        if is_reference(path):
+            return any(matches(path, glob) for glob in self.custom_references)
         return any(fnmatchcase(path, (links or {}).get(root, root) + rest) for root, rest in self.custom_roots)
 
     def backends_of(self, image: Image | None) -> dict[str, BackendConfig]:

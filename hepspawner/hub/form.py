@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..choice import ChoiceError, Field, Offer
+from ..catalog.layouts import layout_of, outlive_words
+from ..choice import ChoiceError, Field, Offer, split_digest
 from ..site.model import Image
+from ..units import parse_time
 
 if TYPE_CHECKING:
     from ..templates import Templates
@@ -65,13 +67,15 @@ def form_context(
     urls: Mapping[str, str],
     query_prefix: str,
     server: str = "",
+    ran: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What form.html is rendered with.
+    """What form.html is rendered with. `ran`: what ran the last time, as `images.told` has it.
 
     `options` fill the fields in, as they were typed. `errors` and `notes` (presets that were dropped) are by field,
     `states` (.ok, .text) by image. `last` is the last choice in a line, "" where the fields hold something else.
     """
     options = {name: _echo(value) for name, value in options.items()}
+    very = _very_image(offer, options, ran)
     image, custom = _chosen_image(offer, options, errors, states)
     taken = _would_take(offer, image, options)
     backend = _chosen_backend(offer, image, options, taken)
@@ -87,6 +91,8 @@ def form_context(
         "groups": _groups(offer, image, states),
         "total": len(offer.images),
         "chosen": image.name if image else None,
+        "very": very,
+        "outlive": _outlive(image, rows, states),
         "custom": {"allow": offer.custom, "on": custom, "value": options.get("custom_image", "")}
         if offer.custom
         else None,
@@ -115,6 +121,35 @@ def render_form(templates: "Templates", context: Mapping[str, Any]) -> str:
 def _echo(value: Any) -> str:
     """What was given, as text for a field."""
     return str(value)[:_MAX_ECHO] if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def _very_image(offer: Offer, options: dict[str, str], ran: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The very image that can be had though its tag moved: the one asked for by digest, else the one that ran the last
+    time, where that is not what there is today. None: there is nothing to choose. Takes the digest off the options."""
+    name, asked = split_digest(options.get("image"), offer.images)
+    digest, newer = asked, None
+    if asked:
+        options["image"] = name
+    elif ran and ran["pinned"] and ran["newer"] is not None and ran["image"] in offer.images:
+        name, digest = ran["image"], ran["digest"]
+    if not digest:
+        return None
+    if ran and (ran["image"], ran["digest"]) == (name, digest) and ran["newer"] is not None:
+        newer = ran["newer"] or "?"  # which one, its place may not tell
+    return {"image": name, "label": offer.images[name].label, "digest": digest, "checked": bool(asked), "newer": newer}
+
+
+def _outlive(image: Image | None, rows: list[Row], states: Mapping[str, Any]) -> str:
+    """The warning of the chosen image against the time that stands in the form."""
+    state = states.get(image.name) if image else None
+    if state is None or image is None or not image.path:
+        return ""
+    text = next((row.value for row in rows if row.name == "runtime"), "")
+    try:
+        seconds = parse_time(text) if text else None
+    except ValueError:
+        seconds = None
+    return outlive_words(layout_of(image.path[0], getattr(state, "real", "")), seconds)
 
 
 def _chosen_image(

@@ -10,14 +10,16 @@ from typing import Any
 from urllib.parse import urlencode
 
 from jupyterhub.apihandlers import APIHandler
-from jupyterhub.handlers.pages import SpawnHandler, SpawnPendingHandler
+from jupyterhub.handlers.pages import HomeHandler, SpawnHandler, SpawnPendingHandler
 from jupyterhub.utils import url_path_join
 from tornado import web
 
 from ..backends.base import Room
+from ..catalog.layouts import layout_of, outlive_words
 from ..catalog.state import described
 from ..choice import ChoiceError
 from ..templates import asset_hash
+from .images import missing_words, take_report, told
 from .pages import Refused, progress_event
 from .run import ClaimError, Run, clean_log, explain
 from .runtime import Runtime
@@ -34,9 +36,11 @@ def handlers() -> list[tuple[Any, ...]]:
         (r"/api/hepspawner/report", ReportHandler),
         (r"/api/hepspawner/images", ImagesHandler),
         (r"/api/hepspawner/images/([^/]+)", ImagesHandler),
+        (r"/api/hepspawner/servers", ServersHandler),
         (r"/api/hepspawner/availability", AvailabilityHandler),
         (r"/api/hepspawner/preview", PreviewHandler),
         (r"/hepspawner/static/(.*)", StaticHandler, {"path": STATIC}),
+        (r"/home", HomePage),
         (r"/spawn", FormHandler),
         (r"/spawn/([^/]+)", FormHandler),
         (r"/spawn/([^/]+)/([^/]+)", FormHandler),
@@ -86,6 +90,22 @@ class WaitHandler(SpawnPendingHandler):
         message = f'<div id="progress-message" data-progress="{now["progress"]}">{now["html_message"]}</div>'
         html = html.replace('<p id="progress-message"></p>', message, 1)
         return html.replace("</head>", head + "</head>", 1)
+
+
+class HomePage(HomeHandler):
+    """JupyterHub's page of a user's servers, which also says what each runs from, and whether a newer one is there."""
+
+    async def render_template(self, name: str, *args: Any, **ns: Any) -> str:
+        html = await super().render_template(name, *args, **ns)
+        user = ns.get("user")
+        servers = running(self.settings["hepspawner"], user) if name == "home.html" and user is not None else []
+        if not servers:
+            return html
+        box = self.settings["hepspawner"].templates.render(
+            "home.html", servers=servers, static=url_path_join(self.hub.base_url, "hepspawner/static")
+        )
+        head, main, rest = html.rpartition("</main>") if "</main>" in html else html.rpartition("</body>")
+        return f"{head}{box}{main}{rest}"
 
 
 class _WithoutRefusals(LoggerAdapter[Any]):
@@ -185,16 +205,22 @@ class ReportHandler(LauncherHandler):
 
     def _take(self, run: Run, data: dict[str, Any]) -> None:
         event = data.get("event")
+        if event in ("starting", "ready", "exit"):
+            found = take_report(self.runtime, run, data)
         if event == "starting":
             notes = data.get("notes")
             run.notes = clean_log(notes, run.secrets())[:10]
             run.mark("starting")
+        elif event == "pulling":
+            run.pulls("; ".join(clean_log([data.get("text")], run.secrets())))
         elif event == "ready":
             host, port = address(data)
             run.ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         elif event == "exit":
             code = data.get("code")
             failure = explain(data, clean_log(data.get("log"), run.secrets()))
+            if data.get("reason") == "missing":
+                failure = missing_words(run, failure, found)
             code = code if isinstance(code, int) and 0 <= code < 256 else 1
             if data.get("reason") in ("stopped", "exited") and code > 128 and not run.stopping:
                 self.runtime.spawn(self.runtime.watch.ended_by_others(run, failure, code))
@@ -243,6 +269,8 @@ class ImagesHandler(UserHandler):
         self.write(json.dumps(known[0] if name is not None else {"images": known}))
 
     def _model(self, offer: Any, image: Any) -> dict[str, Any]:
+        state = self.runtime.state(image, offer)
+        layout = layout_of(state.path, state.real)
         return {
             "name": image.name,
             "title": image.label,
@@ -253,8 +281,26 @@ class ImagesHandler(UserHandler):
             "places": image.places,
             "oci": image.oci,
             "backends": list(offer.backends_of(image)),
-            **described(self.runtime.state(image, offer)),
+            **described(state),
+            "grace": layout.grace,
+            "warning": outlive_words(layout, None),
         }
+
+
+class ServersHandler(UserHandler):
+    """What the signed-in user's running servers run from."""
+
+    def get(self) -> None:
+        self.write(json.dumps({"servers": running(self.runtime, self.spawner().user)}))
+
+
+def running(runtime: Runtime, user: Any) -> list[dict[str, Any]]:
+    """What a user's running servers run from, as far as that is known."""
+    return [
+        {"server": name, **told(runtime, spawner.run.image)}
+        for name, spawner in user.spawners.items()
+        if getattr(spawner, "run", None) is not None and spawner.run.image and not spawner.run.ended
+    ]
 
 
 class AvailabilityHandler(UserHandler):

@@ -11,6 +11,7 @@ from tornado import web
 
 from ..session import summary
 from .form import form_context, render_form
+from .images import told
 from .run import Failure, Run
 
 if TYPE_CHECKING:
@@ -80,10 +81,12 @@ def draw_form(spawner: "HEPSpawner") -> str:
         urls={
             "static": static,
             "availability": url_path_join(hub, "api", "hepspawner", "availability"),
+            "images": url_path_join(hub, "api", "hepspawner", "images"),
             "preview": url_path_join(hub, "api", "hepspawner", "preview"),
             "spawn": url_path_join(hub, "spawn"),  # a link is for whoever opens it
         },
         server=server,
+        ran=told(runtime, spawner.last_image) if spawner.last_image else None,
         query_prefix="opt-",
     )
     return render_form(runtime.templates, context)

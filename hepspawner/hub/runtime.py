@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,9 @@ from sqlalchemy import Text, cast
 from ..backends import backend_class
 from ..backends.base import Backend, BackendError, Log, Tag
 from ..catalog.catalog import Catalog
-from ..catalog.probe import look
-from ..catalog.state import PRESENT, State
-from ..choice import Choice, Offer, Who
+from ..catalog.layouts import Layout, layout_of
+from ..catalog.state import State
+from ..choice import Offer, Who
 from ..site.live import LiveSite
 from ..site.model import Image, Site
 from ..templates import Templates
@@ -25,8 +25,6 @@ from .watch import Watch
 
 if TYPE_CHECKING:
     from jupyterhub.app import JupyterHub
-
-_START_DEADLINE = 10.0
 
 
 class Runtime:
@@ -145,42 +143,11 @@ class Runtime:
         """What is known of an image, for whom the offer is made to."""
         return self.catalog.state(image, offer.backends_of(image).values())
 
-    async def locate(self, choice: Choice, offer: Offer) -> tuple[str | None, str]:
-        """Where the image of a choice is, and what speaks against it in words (empty: nothing).
-
-        What was seen well within the last minute is believed; everything else is looked at, with a deadline: where
-        nothing answers, the node will tell.
-        """
-        if choice.custom_image:
-            return await self._locate_custom(choice, offer)
-        image = offer.images[str(choice.image)]
-        config = self.backend(choice.backend).config
-        if config.probe != "hub":
-            return next(iter(image.places), None), ""
-        state = self.catalog.state(image, [config])
-        if state.kind not in PRESENT:
-            try:
-                await asyncio.wait_for(self.catalog.look(image), _START_DEADLINE)
-            except asyncio.TimeoutError:
-                pass
-            state = self.catalog.state(image, [config])
-        if not state.ok:
-            return None, f"{image.name}: {state.path} {state.text}"
-        return state.path or None, ""
-
-    async def _locate_custom(self, choice: Choice, offer: Offer) -> tuple[str, str]:
-        path = str(choice.custom_image)
-        backend = self.backend(choice.backend)
-        if backend.config.probe != "hub":
-            return path, ""
-        roots = [root for root, _ in offer.custom_roots if root]
-        facts = await look([path, *roots], _START_DEADLINE, await backend.look_as(offer.who.name))
-        fact = facts[path]
-        if not fact.ok or fact.kind == "prefix":
-            return path, f"{path!r} {fact.text or 'is not an image'}"
-        if fact.real and not offer.allows(fact.real, {root: facts[root].real or root for root in roots}):
-            return path, f"{path!r} leads out of what is allowed; allowed: {', '.join(offer.custom)}"
-        return fact.real or path, ""
+    def newer(self, image: Mapping[str, str]) -> Layout | None:
+        """What the tag of a running image leads to by now, where that is known to be another than what runs."""
+        tag = image.get("tag", "")
+        real = self.catalog.leads_to(tag)
+        return layout_of(tag, real) if real and real != image["real"] else None
 
 
 def install(app: "JupyterHub", spawner_class: Any) -> Runtime:

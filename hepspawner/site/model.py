@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..catalog.references import check_glob, is_reference
 from ..units import format_size, format_time, parse_size, parse_time
 
 # Names stand in links, in HTML attributes, in job names and in logs.
@@ -57,6 +58,12 @@ def absolute_path(value: str) -> str:
 
 def _path(value: Any) -> Any:
     return absolute_path(value) if isinstance(value, str) else value
+
+
+def _allowed(value: Any) -> Any:
+    if isinstance(value, str) and is_reference(value):
+        return check_glob(value)
+    return _path(value)
 
 
 def _as_list(value: Any) -> Any:
@@ -252,9 +259,10 @@ Entry = Annotated[Annotated[Image, Tag("[image]")] | Annotated[Source, Tag("[sou
 
 
 class CustomImages(Model):
-    """Which images users may bring: globs, in which ``*`` also matches ``/`` and ``{username}`` is the user."""
+    """Which images users may bring: globs of paths and of references (``docker://ghcr.io/*``), in which ``*`` also
+    matches ``/`` and ``{username}`` is the user."""
 
-    allow: Annotated[list[Path], Field(min_length=1)]
+    allow: Annotated[list[Annotated[str, BeforeValidator(_text), BeforeValidator(_allowed)]], Field(min_length=1)]
     groups: Groups | None = None
 
 

@@ -139,7 +139,7 @@ def test_preview(run, site, tmp_path):
     status, out, err = run("preview", site, "--user", "alice", "--options", '{"image": "base", "cpus": 4}')
     assert (status, err) == (0, "")
     assert out.startswith("# ATLAS base on The farm with 4 cores, 2G\n# launcher, as the user, on this machine\n")
-    assert f" {tmp_path}/base jupyterhub-singleuser\n" in out
+    assert " @IMAGE@ jupyterhub-singleuser\n" in out and f"\n{tmp_path}/base\n" in out
     assert "APPTAINERENV_JUPYTERHUB_API_TOKEN=<secret: handed over by claim>\n" in out
     assert "APPTAINERENV_JUPYTERHUB_SERVICE_URL=http://127.0.0.1:@PORT@/user/alice/\n" in out
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import hepspawner
-from hepspawner.apptainer import HOST_PATH
+from hepspawner.apptainer import HOST_PATH, PROXIES
 from hepspawner.backends.local import LocalBackend
 from hepspawner.choice import Offer, Who
 from hepspawner.session import SECRET, Request, build_session, describe, is_secret, literal, summary
@@ -73,6 +73,13 @@ CASES = {
         {"custom_image": "/home/alice/images/mine.sif"},
         site={"custom_images": {"allow": ["/home/{username}/*"]}},
     ),
+    "reference": lambda: session(
+        {**SANDBOX, "environment": {"A": "b"}},
+        {"custom_image": "docker://ghcr.io/x/y"},
+        site={"custom_images": {"allow": ["docker://ghcr.io/*"]}},
+        backend={"environment": {"APPTAINER_CACHEDIR": "/scratch/@cache"}},
+    ),
+    "pinned": lambda: session(SANDBOX, {"image": "ml-base@8e1e32f4ab12cd34"}),
     "environment": lambda: session(
         {
             **SANDBOX,
@@ -142,6 +149,7 @@ def test_nothing_of_the_hubs_environment_gets_in(monkeypatch):
             "HIP_VISIBLE_DEVICES",
             "GPU_DEVICE_ORDINAL",
             "ZE_AFFINITY_MASK",
+            *(PROXIES if "pull" in (order["image"] or {}) else ()),
         }
     assert "PYTHONPATH" not in CASES["prefix"]().environment
     assert CASES["prefix"]().environment["PATH"] == f"/opt/jupyter/bin:{HOST_PATH}"
@@ -202,7 +210,8 @@ def test_hostile_paths_are_data():
     path = '/images/a:b,"c" $(id)/--nv'
     made = session({"path": path, "mounts": [mount]})
     words = [word for word in made.argv if isinstance(word, str)]
-    assert words[words.index(path) + 1 :] == ["jupyterhub-singleuser"]
+    assert words[-2:] == ["@IMAGE@", "jupyterhub-singleuser"]
+    assert made.found["places"] == [path]
     assert '''type=bind,"source=/da,ta:""1""'s $(id)","destination=/in: side,x"''' in words
 
 
@@ -219,10 +228,10 @@ def test_logs_of_servers_are_apart():
 
 
 def test_an_image_that_was_found_elsewhere_is_run_there():
-    made = session({"path": ["/first", "/second"]}, image_path="/second")
-    assert "/second" in made.argv and "/first" not in made.argv
-    assert made.requires == [{"path": "/second", "what": "image"}]
-    assert session({"path": ["/first", "/second"]}).requires == [{"path": "/first", "what": "image"}]
+    made = session({"path": ["/first", "/second"]}, places=["/third"], also=["/first"])
+    assert (made.found["places"], made.found["also"]) == (["/third"], ["/first"])
+    assert session({"path": ["/first", "/second"]}).found["places"] == ["/first", "/second"]
+    assert session({"prefix": "/opt/jupyter"}).order()["image"] is None
 
 
 def test_an_image_without_a_path_is_refused_in_words():
@@ -233,7 +242,6 @@ def test_an_image_without_a_path_is_refused_in_words():
 def test_what_must_be_there_and_what_may_be_missing():
     made = CASES["mounts"]()
     assert made.requires == [
-        {"path": "/cvmfs/unpacked.cern.ch/ml-base", "what": "image"},
         {"path": "/cvmfs", "what": "mount"},
         {"path": "/farm/data", "what": "mount"},
     ]
