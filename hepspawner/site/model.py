@@ -137,6 +137,10 @@ class Image(Model):
     title: Line = ""
     description: Text = ""
     group: Line = ""
+    family: Line = ""
+    """Images of one family are one card of the form; absent: told by repository and title."""
+    level: Line = ""
+    """Its place in a collection such as ESCAPE's (Mercury…Saturn)."""
     tags: list[Line] = []
     path: Annotated[list[Path], BeforeValidator(_as_list)] = []
     """Places of the image, the first that exists is taken."""
