@@ -15,6 +15,7 @@ LEVELS = ("mercury", "venus", "earth", "mars", "jupiter", "saturn")
 """ESCAPE's, from small to large."""
 _SPELLINGS = {"jupyter": "jupiter"}
 _NONE = "–"
+_BETWEEN = " · "
 _OTHER_OS = "centos|ubuntu|debian|fedora|alpine|opensuse|alma|almalinux|rocky|rockylinux"
 _OS = re.compile(rf"(?:{_OTHER_OS}|cc|cs|el|rhel|slc|sl|ubi)\d+(?:\.\d+)*|{_OTHER_OS}")
 _PYTHON = re.compile(r"(?:python|py|cp)(\d)\.?(\d[\d.]*)?")
@@ -45,7 +46,7 @@ class Member:
     @property
     def label(self) -> str:
         """What tells it from the others, for people; empty where it is alone."""
-        return " · ".join(self.values)
+        return _BETWEEN.join(self.values)
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,9 @@ def _take_apart(place: str) -> _Place:
     variant = found[0][1:] if (found := _VARIANT.search(name.lower())) else ""
     name = name[: len(name) - len(variant) - 1] if variant else name
     level = next((part for part in re.split(r"[-_.]", name) if _level_word(part) in LEVELS), "")
-    return _Place(head + slash + name, variant, tag, level, head + slash + (name.replace(level, "*", 1) if level else name))
+    return _Place(
+        head + slash + name, variant, tag, level, head + slash + (name.replace(level, "*", 1) if level else name)
+    )
 
 
 def _level_word(text: str) -> str:
@@ -175,7 +178,7 @@ def _facets(image: Image, collection: bool) -> dict[str, str]:
     if "Processor" not in found and image.gpu != "optional":
         found["Processor"] = "GPU" if image.gpu == "required" else "CPU"
     level = image.level or (place.level.capitalize() if collection else "")
-    return {**found, "Level": level} if level else found
+    return {**found, "Level": level.replace(_BETWEEN, " ")} if level else found
 
 
 @lru_cache(maxsize=1 << 14)

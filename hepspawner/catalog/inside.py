@@ -96,10 +96,8 @@ def _listed(root: str) -> Packages:
 
 def _installed(root: str, prefix: str) -> Packages:
     """What conda and pip note below a prefix, by the names of their files: none of them is opened."""
-    found = []
-    for name in _names(root, f"{prefix}/conda-meta"):
-        if name.endswith(".json"):
-            found.append(_pair(*(name[:-5].rsplit("-", 2)[:2] if name.count("-") > 1 else ("", ""))))
+    conda = [name[:-5].rsplit("-", 2) for name in _names(root, f"{prefix}/conda-meta") if name.endswith(".json")]
+    found = [_pair(parts[0], parts[1]) for parts in conda if len(parts) == 3]
     for below in ("lib", "lib64"):
         for python in _names(root, f"{prefix}/{below}"):
             if not _PYTHON.fullmatch(python):

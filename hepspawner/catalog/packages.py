@@ -39,6 +39,10 @@ class Index:
     def __len__(self) -> int:
         return len(self._lists)
 
+    def knows(self, root: str) -> bool:
+        """Whether packages are known of an image."""
+        return bool(self._lists.get(root))
+
     def add(self, root: str, packages: Iterable[tuple[str, str]]) -> None:
         """Note the packages of the image at a directory, which is new."""
         bit = self._free.pop() if self._free else len(self._bits)

@@ -1,7 +1,8 @@
 """What users see of a spawner: the form, the waiting page, the words of a refusal. JupyterHub's own page templates stay
 as they are (sites replace them); ours are fragments in them."""
 
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,18 @@ from jupyterhub import version_info
 from jupyterhub.utils import url_path_join
 from tornado import web
 
+from ..catalog.packages import Index
+from ..catalog.search import parse
+from ..choice import Offer
 from ..session import summary
+from ..site.model import Image
+from .cards import Standing, about
 from .form import form_context, render_form
 from .run import Failure, Run
 
 if TYPE_CHECKING:
     from ..spawner import HEPSpawner
+    from .runtime import Runtime
 
 # What the form of the request under way is filled in with: set where JupyterHub reads a form, and read where it draws
 # the form again because of an error. It then draws that of the default server, whichever server was asked for.
@@ -75,11 +82,12 @@ def draw_form(spawner: "HEPSpawner") -> str:
         notes=notes,
         last=last,
         failure=None if errors else runtime.failures.get((spawner.user.name, server)),
-        states={image.name: runtime.state(image, offer.backends_of(image).values()) for image in offer.images.values()},
+        states={image.name: standing(runtime, image, offer) for image in offer.images.values()},
         warnings=warnings,
         urls={
             "static": static,
             "availability": url_path_join(hub, "api", "hepspawner", "availability"),
+            "images": url_path_join(hub, "api", "hepspawner", "images"),
             "preview": url_path_join(hub, "api", "hepspawner", "preview"),
             "spawn": url_path_join(hub, "spawn"),  # a link is for whoever opens it
         },
@@ -87,6 +95,25 @@ def draw_form(spawner: "HEPSpawner") -> str:
         query_prefix="opt-",
     )
     return render_form(runtime.templates, context)
+
+
+def standing(runtime: "Runtime", image: Image, offer: Offer) -> Standing:
+    """What is known of an image, for those who may use it."""
+    state = runtime.state(image, offer.backends_of(image).values())
+    return Standing(state.ok, state.text, about("", None, time.time()), runtime.packages.index.knows(state.real))
+
+
+def matching(index: Index, offer: Offer, query: str, root: Callable[[Image], str]) -> list[dict[str, Any]]:
+    """The images on offer that a search finds: their names and, where packages match, which. `root`: where each is."""
+    texts = (
+        (
+            image.name,
+            root(image),
+            " ".join([image.group, image.name, image.label, image.description, *image.tags]).lower(),
+        )
+        for image in offer.images.values()
+    )
+    return [{"name": name, "packages": packages} for name, packages in index.search(parse(query), texts).items()]
 
 
 async def progress_events(spawner: "HEPSpawner", run: Run) -> AsyncIterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from sqlalchemy import Text, cast
 
 from ..backends import backend_class
 from ..backends.base import Backend, BackendError, Log, Tag
+from ..catalog.packages import Packages
 from ..catalog.probe import Fact, look
 from ..choice import Choice, Offer, Who
 from ..site.live import LiveSite
@@ -48,6 +49,7 @@ class Runtime:
         """Of the last attempt of each user and server, for the form."""
         self.backends: dict[str, Backend] = {}
         self.facts: dict[str, Fact] = {}
+        self.packages = Packages(log)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._probe_now = asyncio.Event()
         self.live = LiveSite(source, log)
@@ -144,10 +146,15 @@ class Runtime:
             if self.site is not None:
                 paths = list(dict.fromkeys(path for image in self.site.images for path in image.places))
                 self.facts = await look(paths, _PROBE_DEADLINE)
+                self.spawn(self.packages.follow(self._directories()))
             try:
                 await asyncio.wait_for(self._probe_now.wait(), _PROBE_INTERVAL)
             except asyncio.TimeoutError:
                 pass
+
+    def _directories(self) -> list[str]:
+        """Where images lie that have files to be read; a SIF's would have to be mounted for that."""
+        return list(dict.fromkeys(fact.real for fact in self.facts.values() if fact.kind in ("sandbox", "prefix")))
 
     def state(self, image: Image, backends: Iterable[BackendConfig]) -> Fact:
         """What is known of an image on some backends: of its places the first that is good, else the first."""

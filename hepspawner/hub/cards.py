@@ -1,0 +1,171 @@
+"""Images as cards of the spawn form. Pure."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..catalog.families import Family, Member, families
+from ..choice import Offer
+from ..site.model import Image
+
+_MANY = 24
+"""From this number of images on, only the group of the chosen one is open at first."""
+_RULES = {"none": ["n"], "required": ["r"]}
+_UNUSABLE = "cannot be used now"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an image stands, as its card tells it."""
+
+    ok: bool = True
+    """False where it cannot be started."""
+    text: str = ""
+    """What is wrong, or may be; "" for nothing."""
+    about: str = ""
+    """When it was published, and its digest, as far as that is known."""
+    packages: bool = False
+    """Whether its packages are known."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A heading with its cards. A card is a tuple, which Jinja2 unpacks fastest: see `_card`."""
+
+    title: str
+    prefix: str
+    cards: list[tuple[Any, ...]]
+    open: bool
+
+
+def usable(image: Image, states: Mapping[str, Standing]) -> bool:
+    """Whether an image can be started, as far as one knows."""
+    state = states.get(image.name)
+    return state is None or state.ok
+
+
+def about(digest: str, published: float | None, now: float) -> str:
+    """When an image was published, and the beginning of its digest, in words; each where it is known."""
+    parts = []
+    if published is not None:
+        parts.append(f"published {_ago(now - published, published)}")
+    if digest:
+        parts.append(digest.partition(":")[2][:8] or digest[:8])
+    return " · ".join(parts)
+
+
+def _ago(seconds: float, at: float) -> str:
+    days = int(seconds // 86400)
+    if days > 60:
+        return time.strftime("%Y-%m-%d", time.gmtime(at))
+    if days > 0:
+        return f"{days} days ago" if days > 1 else "yesterday"
+    return f"{int(seconds // 3600)} h ago" if seconds >= 3600 else "just now"
+
+
+def cards(offer: Offer, chosen: Image | None, states: Mapping[str, Standing]) -> list[Group]:
+    """The cards of all images on offer, by group. `chosen` is in sight at first; `states` by image."""
+    by_title: dict[str, list[Family]] = {}
+    for family in families(offer.images.values()):
+        by_title.setdefault(family.members[0].image.group, []).append(family)
+    rest = by_title.pop("", None)
+    listed = list(by_title.items())
+    if rest:
+        listed.append(("Other images" if by_title else "Images", rest))
+    draw = _Cards(offer, chosen, states)
+    few = sum(len(members) for _, members in listed) < _MANY
+    groups = []
+    for title, members in listed:
+        prefix = _common([member.image for family in members for member in family.members])
+        cards = [draw.card(family, prefix) for family in members]
+        is_open = few or len(listed) == 1 or any(chosen is one.image for family in members for one in family.members)
+        groups.append(Group(title, prefix, cards, is_open))
+    return groups
+
+
+def _common(images: list[Image]) -> str:
+    """The directory in which all of a group's images are; "" where it is not worth telling once."""
+    places = [place for image in images for place in (image.places or [image.oci or ""])]
+    directory = _shared(places).rpartition("/")[0]
+    return directory + "/" if len(places) > 1 and "/" in directory.strip("/") else ""
+
+
+def _shared(texts: list[str]) -> str:
+    """What all texts begin with."""
+    first, last = min(texts), max(texts)
+    same = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    return first[:same]
+
+
+class _Cards:
+    """Draws families as cards. What is the same for all members is said once: a page holds thousands of them."""
+
+    def __init__(self, offer: Offer, chosen: Image | None, states: Mapping[str, Standing]):
+        self.chosen, self.states = chosen, states
+        self.numbers = {name: str(i) for i, name in enumerate(offer.backends)}
+        self.titles = {name: config.title or name for name, config in offer.backends.items()}
+
+    def card(self, family: Family, prefix: str) -> tuple[Any, ...]:
+        """Name (of an image alone), title, class, badge, tags, description, place, backends by number, where it runs
+        in words, what is wrong, what else is known, facets, members.
+
+        A class has letters: ``x`` cannot be started, ``n`` and ``r`` the GPU rule, ``p`` packages are known."""
+        images = [member.image for member in family.members]
+        first, alone = images[0], len(images) == 1
+        gpu = first.gpu if alone or len({image.gpu for image in images}) == 1 else ""
+        same_backends = alone or len({tuple(image.backends or "*") for image in images}) == 1
+        only, where = self._only(first) if same_backends else ("", "")
+        standing = self.states.get(first.name) or Standing()
+        dead = not (standing.ok if alone else any(usable(image, self.states) for image in images))
+        packages = any((known := self.states.get(image.name)) and known.packages for image in images)
+        classes = ["x"] * dead + _RULES.get(gpu, []) + ["p"] * packages + ["f"] * (not alone)
+        members = []
+        if not alone:
+            members = [
+                self._member(member, first, "" if gpu else member.image.gpu, same_backends) for member in family.members
+            ]
+        return (
+            first.name if alone else "",
+            family.title,
+            " ".join(classes),
+            gpu,
+            first.tags if alone else [tag for tag in first.tags if all(tag in image.tags for image in images)],
+            first.description,
+            _place(images, prefix),
+            only,
+            where,
+            (standing.text or ("" if standing.ok else _UNUSABLE)) if alone else "",
+            standing.about if alone else "",
+            [(facet.name, facet.values) for facet in family.facets],
+            members,
+        )
+
+    def _member(self, member: Member, first: Image, gpu: str, same_backends: bool) -> tuple[Any, ...]:
+        """Name, label, class, backends by number, what is wrong, description where it is one of its own."""
+        image = member.image
+        standing = self.states.get(image.name) or Standing()
+        classes = ["x"] * (not standing.ok) + _RULES.get(gpu, ["o"] if gpu else [])
+        text = standing.text or ("" if standing.ok else _UNUSABLE)
+        own = image.description if image.description != first.description else ""
+        only = "" if same_backends else self._only(image)[0]
+        return image.name, member.label, " ".join(classes), only, text, own
+
+    def _only(self, image: Image) -> tuple[str, str]:
+        """On which backends it runs where not on all of them: by number, and in words."""
+        if image.backends is None or self.numbers.keys() <= set(image.backends):
+            return "", ""
+        able = [name for name in self.numbers if name in image.backends]
+        return " ".join(self.numbers[name] for name in able), " or ".join(self.titles[name] for name in able)
+
+
+def _place(images: list[Image], prefix: str) -> str:
+    """Where images are, below what is said above them; of several what they share."""
+    places = [place for image in images for place in (image.places or [image.oci or ""])]
+    if len(images) > 1:
+        places = [_shared(places)]
+        if len(places[0]) <= len(prefix):
+            return ""
+        places = [places[0].rstrip(":-_.")]
+    place = " or ".join([one[len(prefix) :] for one in places] if prefix else places)
+    return f"{place} (no container)" if images[0].prefix else place
