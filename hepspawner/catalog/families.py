@@ -243,6 +243,7 @@ def _level_rank(value: str) -> int:
     return LEVELS.index(word) if word in LEVELS else len(LEVELS)
 
 
-def _natural(text: str) -> list[tuple[int, int, str]]:
-    numbers = re.split(r"(\d+)", text)
-    return [(0, -int(part), "") if part.isdecimal() and part.isascii() else (1, 0, part.lower()) for part in numbers]
+@lru_cache(maxsize=1 << 12)
+def _natural(text: str) -> tuple[tuple[int, int, str], ...]:
+    parts = re.split(r"([0-9]{1,18})", text)
+    return tuple((1, 0, part.lower()) if i % 2 == 0 else (0, -int(part), "") for i, part in enumerate(parts))
