@@ -85,7 +85,9 @@ class Index:
 
         `images`: the name of each, its directory, and its text in small letters, in which a term may be found too.
         """
-        matches = [self._match(term) for term in terms]
+        images = list(images)
+        offered = _union(1 << self._bits[root] for root in {root for _, root, _ in images} if root in self._bits)
+        matches = [self._match(term, offered) for term in terms]
         masks = [_union(self._masks[one] for one in ids) for ids in matches]
         found: dict[str, list[str]] = {}
         bits: dict[int, list[str]] = {}
@@ -101,19 +103,21 @@ class Index:
             self._tell(ids, wanted, bits, found)
         return found
 
-    def _match(self, term: Term) -> list[int]:
-        """The versions of packages that a term means, the nearest names first."""
-        if term.bounds and term.name in self._by_name:
-            names = [term.name]
-        else:
-            names = [name for name in self._by_name if term.names(name)]
-            names = sorted(names, key=lambda name: (len(name), name))[:_NAMES]
+    def _match(self, term: Term, offered: int) -> list[int]:
+        """The versions of packages that a term means, the nearest names first; only of images on offer."""
+        meant = [term.name] if term.bounds and self._there(term.name, offered) else []
+        if not meant:
+            names = [name for name in self._by_name if term.names(name) and self._there(name, offered)]
+            meant = sorted(names, key=lambda name: (len(name), name))[:_NAMES]
         return [
             one
-            for name in names
+            for name in meant
             for one in self._by_name[name]
             if all(holds(self._pairs[one][1], *bound) for bound in term.bounds)
         ]
+
+    def _there(self, name: str, offered: int) -> bool:
+        return any(self._masks[one] & offered for one in self._by_name.get(name, ()))
 
     def _tell(self, ids: list[int], wanted: int, bits: dict[int, list[str]], found: dict[str, list[str]]) -> None:
         """Name the first packages of each image that a term means."""

@@ -12,7 +12,6 @@ from ..site.model import Image
 _MANY = 24
 """From this number of images on, only the group of the chosen one is open at first."""
 _RULES = {"none": ["n"], "required": ["r"]}
-_UNUSABLE = "cannot be used now"
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,9 @@ class Group:
     prefix: str
     cards: list[tuple[Any, ...]]
     open: bool
+
+
+_FINE = Standing()
 
 
 def usable(image: Image, states: Mapping[str, Standing]) -> bool:
@@ -112,41 +114,41 @@ class _Cards:
 
         A class has letters: ``x`` cannot be started, ``n`` and ``r`` the GPU rule, ``p`` packages are known."""
         images = [member.image for member in family.members]
+        standings = [self.states.get(image.name) or _FINE for image in images]
         first, alone = images[0], len(images) == 1
-        gpu = first.gpu if alone or len({image.gpu for image in images}) == 1 else ""
-        same_backends = alone or len({tuple(image.backends or "*") for image in images}) == 1
+        gpu = first.gpu if len({image.gpu for image in images}) == 1 else ""
+        same_backends = len({tuple(image.backends or "*") for image in images}) == 1
+        wrong = _wrong(standings[0]) if len({_wrong(standing) for standing in standings}) == 1 else ""
         only, where = self._only(first) if same_backends else ("", "")
-        standing = self.states.get(first.name) or Standing()
-        dead = not (standing.ok if alone else any(usable(image, self.states) for image in images))
-        packages = any((known := self.states.get(image.name)) and known.packages for image in images)
-        classes = ["x"] * dead + _RULES.get(gpu, []) + ["p"] * packages + ["f"] * (not alone)
-        members = []
-        if not alone:
-            members = [
-                self._member(member, first, "" if gpu else member.image.gpu, same_backends) for member in family.members
-            ]
+        classes = ["x"] * (not any(standing.ok for standing in standings)) + _RULES.get(gpu, [])
+        classes += ["p"] * any(standing.packages for standing in standings) + ["f"] * (not alone)
+        members = [] if alone else [
+            self._member(member, standing, first, not gpu, same_backends, not wrong)
+            for member, standing in zip(family.members, standings, strict=True)
+        ]  # fmt: skip
         return (
             first.name if alone else "",
             family.title,
             " ".join(classes),
             gpu,
-            first.tags if alone else [tag for tag in first.tags if all(tag in image.tags for image in images)],
+            [tag for tag in first.tags if all(tag in image.tags for image in images)],
             first.description,
             _place(images, prefix),
             only,
             where,
-            (standing.text or ("" if standing.ok else _UNUSABLE)) if alone else "",
-            standing.about if alone else "",
+            wrong,
+            standings[0].about if alone else "",
             [(facet.name, facet.values) for facet in family.facets],
             members,
         )
 
-    def _member(self, member: Member, first: Image, gpu: str, same_backends: bool) -> tuple[Any, ...]:
+    def _member(
+        self, member: Member, standing: Standing, first: Image, own_gpu: bool, same_backends: bool, own_wrong: bool
+    ) -> tuple[Any, ...]:
         """Name, label, class, backends by number, what is wrong, description where it is one of its own."""
         image = member.image
-        standing = self.states.get(image.name) or Standing()
-        classes = ["x"] * (not standing.ok) + _RULES.get(gpu, ["o"] if gpu else [])
-        text = standing.text or ("" if standing.ok else _UNUSABLE)
+        classes = ["x"] * (not standing.ok) + (_RULES.get(image.gpu, []) if own_gpu else [])
+        text = _wrong(standing) if own_wrong else ""
         own = image.description if image.description != first.description else ""
         only = "" if same_backends else self._only(image)[0]
         return image.name, member.label, " ".join(classes), only, text, own
@@ -157,6 +159,10 @@ class _Cards:
             return "", ""
         able = [name for name in self.numbers if name in image.backends]
         return " ".join(self.numbers[name] for name in able), " or ".join(self.titles[name] for name in able)
+
+
+def _wrong(standing: Standing) -> str:
+    return standing.text or ("" if standing.ok else "cannot be used now")
 
 
 def _place(images: list[Image], prefix: str) -> str:

@@ -18,8 +18,7 @@
     });
     for (const select of selects) select.setAttribute("aria-label", `${select.title} of ${title}`);
     for (const { radio, text } of members) radio.setAttribute("aria-label", `${title}, ${text}`);
-    const place = card.lastElementChild;
-    return { group, selects, members, place, where: place.textContent.trim(), shown: null };
+    return { group, selects, members, place: card.lastElementChild, shown: null };
   }
 
   const fits = (member, values) => values.every((value, i) => member.values[i] === value);
@@ -56,12 +55,17 @@
     member.radio.click();
   }
 
-  // When it was published and so on: asked for when somebody looks at one.
+  // Where it is, when it was published and so on: asked for when somebody looks at one.
   async function tell(family) {
     const { value } = family.shown.radio;
     const headers = { "X-XSRFToken": window.jhdata?.xsrf_token || "" };
-    const answer = await fetch(`${data.images}/${encodeURIComponent(value)}`, { headers }).then((response) => response.json()).catch(() => ({}));
-    if (family.shown.radio.value === value) family.place.textContent = [family.where, answer.about].filter(Boolean).join(" · ");
+    const answer = await fetch(`${data.images}/${encodeURIComponent(value)}`, { headers })
+      .then((response) => (response.ok ? response.json() : {}))
+      .catch(() => ({}));
+    if (!answer.places || family.shown.radio.value !== value) return;
+    const above = family.group.closest("details").querySelector("summary small")?.textContent || "";
+    const places = answer.places.map((place) => (place.startsWith(above) ? place.slice(above.length) : place));
+    family.place.textContent = [places.join(" or "), answer.about].filter(Boolean).join(" · ");
   }
 
   for (const [card, family] of families) {
