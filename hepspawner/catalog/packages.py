@@ -157,22 +157,27 @@ class Packages:
         self.index = Index()
         self._log = log
         self._left_alone: dict[str, float] = {}
+        self._wanted: Collection[str] | None = None
         self._busy = False
 
     async def follow(self, roots: Collection[str]) -> None:
         """Read the images at some directories that were not read yet, and forget all others.
 
-        A directory is that of one digest, so what is in it does not change. Returns at once while this is under way.
+        A directory is that of one digest, so what is in it does not change. While this is under way it takes note,
+        and returns at once.
         """
+        self._wanted = roots
         if self._busy:
             return
         self._busy = True
         try:
-            now = time.monotonic()
-            self._left_alone = {place: until for place, until in self._left_alone.items() if until > now}
-            for root in set(self.index.roots()) - set(roots):
-                self.index.forget(root)
-            await self._read(roots)
+            while self._wanted is not None:
+                roots, self._wanted = self._wanted, None
+                now = time.monotonic()
+                self._left_alone = {place: until for place, until in self._left_alone.items() if until > now}
+                for root in set(self.index.roots()) - set(roots):
+                    self.index.forget(root)
+                await self._read(roots)
         finally:
             self._busy = False
 

@@ -249,10 +249,10 @@ class ImagesHandler(UserHandler):
 
     def get(self, name: str | None = None) -> None:
         offer = self.spawner().offer()
-        query = self.get_query_argument("search", "")
+        query = self.get_query_argument("search", None)
         if name is not None:
             self.write(json.dumps(self._model(offer, self.image(offer, name))))
-        elif query:
+        elif query is not None:
             found = matching(self.runtime.packages.index, offer, query, lambda image: self.root(offer, image))
             self.write(json.dumps({"images": found}))
         else:

@@ -123,6 +123,15 @@ async def test_images_are_read_once(tmp_path, monkeypatch):
     assert known.index.search(parse("a"), []) == {}
 
 
+async def test_what_comes_while_others_are_read_is_read_next(tmp_path):
+    for name in ("a", "b"):
+        installed(tmp_path / name, f"conda-meta/{name}-1.0-0.json")
+    known = Packages(LOG)
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    await asyncio.gather(known.follow([a]), known.follow([a, b]))
+    assert known.index.roots() == [a, b]
+
+
 async def test_an_image_that_hangs_holds_nothing_up(tmp_path, monkeypatch, caplog):
     """The child is real; what it is run on stops at one image."""
     for name in ("a", "b", "c"):
