@@ -122,10 +122,15 @@ def _family(key: tuple[str, ...], images: list[Image]) -> Family:
 
 def _words(images: list[Image]) -> list[str]:
     """What tells images apart of which the tags do not: the first kind of word that is another for each."""
-    for words in ([_Place.of(image).tag for image in images], [image.title for image in images]):
+    for words in ([_Place.of(image).tag for image in images], [_neat(image.title) for image in images]):
         if all(words) and len(set(words)) == len(words):
             return words
     return [image.name for image in images]
+
+
+def _neat(text: str) -> str:
+    """As browsers read a choice: spaces are one space."""
+    return " ".join(text.split())
 
 
 # --- what a place and its tags say
@@ -153,6 +158,7 @@ class _Place:
 def _take_apart(place: str) -> _Place:
     head, slash, last = place.partition("@")[0].rpartition("/")
     name, _, tag = last.partition(":")
+    tag = _neat(tag.replace(_BETWEEN, " "))
     variant = found[0][1:] if (found := _VARIANT.search(name.lower())) else ""
     name = name[: len(name) - len(variant) - 1] if variant else name
     level = next((part for part in re.split(r"[-_.]", name) if _level_word(part) in LEVELS), "")
@@ -177,8 +183,8 @@ def _facets(image: Image, collection: bool) -> dict[str, str]:
     found = dict(_read(place.tag, place.variant, tuple(image.tags)))
     if "Processor" not in found and image.gpu != "optional":
         found["Processor"] = "GPU" if image.gpu == "required" else "CPU"
-    level = image.level or (place.level.capitalize() if collection else "")
-    return {**found, "Level": level.replace(_BETWEEN, " ")} if level else found
+    level = _neat(image.level.replace(_BETWEEN, " ")) or (place.level.capitalize() if collection else "")
+    return {**found, "Level": level} if level else found
 
 
 @lru_cache(maxsize=1 << 14)

@@ -75,14 +75,14 @@ def cards(offer: Offer, chosen: Image | None, states: Mapping[str, Standing]) ->
     listed = list(by_title.items())
     if rest:
         listed.append(("Other images" if by_title else "Images", rest))
-    draw = _Cards(offer, chosen, states)
-    few = sum(len(members) for _, members in listed) < _MANY
+    draw = _Cards(offer, states)
+    few = sum(len(found) for _, found in listed) < _MANY
     groups = []
-    for title, members in listed:
-        prefix = _common([member.image for family in members for member in family.members])
-        cards = [draw.card(family, prefix) for family in members]
-        is_open = few or len(listed) == 1 or any(chosen is one.image for family in members for one in family.members)
-        groups.append(Group(title, prefix, cards, is_open))
+    for title, found in listed:
+        images = [member.image for family in found for member in family.members]
+        prefix = _common(images)
+        is_open = few or len(listed) == 1 or any(image is chosen for image in images)
+        groups.append(Group(title, prefix, [draw.card(family, prefix) for family in found], is_open))
     return groups
 
 
@@ -103,8 +103,8 @@ def _shared(texts: list[str]) -> str:
 class _Cards:
     """Draws families as cards. What is the same for all members is said once: a page holds thousands of them."""
 
-    def __init__(self, offer: Offer, chosen: Image | None, states: Mapping[str, Standing]):
-        self.chosen, self.states = chosen, states
+    def __init__(self, offer: Offer, states: Mapping[str, Standing]):
+        self.states = states
         self.numbers = {name: str(i) for i, name in enumerate(offer.backends)}
         self.titles = {name: config.title or name for name, config in offer.backends.items()}
 
