@@ -88,13 +88,16 @@ class Index:
         images = list(images)
         offered = _union(1 << self._bits[root] for root in {root for _, root, _ in images} if root in self._bits)
         matches = [self._match(term, offered) for term in terms]
-        masks = [_union(self._masks[one] for one in ids) for ids in matches]
+        needs = [(_union(self._masks[one] for one in ids), term) for ids, term in zip(matches, terms, strict=True)]
         found: dict[str, list[str]] = {}
         bits: dict[int, list[str]] = {}
         for name, root, text in images:
             bit = self._bits.get(root)
             mine = 0 if bit is None else 1 << bit
-            if all(mask & mine or term.in_text(text) for term, mask in zip(terms, masks, strict=True)):
+            for mask, term in needs:
+                if not (mask & mine or term.in_text(text)):
+                    break
+            else:
                 found[name] = []
                 if bit is not None:
                     bits.setdefault(bit, []).append(name)

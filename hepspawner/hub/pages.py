@@ -105,14 +105,7 @@ def standing(runtime: "Runtime", image: Image, offer: Offer) -> Standing:
 
 def matching(index: Index, offer: Offer, query: str, root: Callable[[Image], str]) -> list[dict[str, Any]]:
     """The images on offer that a search finds: their names and, where packages match, which. `root`: where each is."""
-    texts = (
-        (
-            image.name,
-            root(image),
-            " ".join([image.group, image.name, image.label, image.description, *image.tags]).lower(),
-        )
-        for image in offer.images.values()
-    )
+    texts = ((image.name, root(image), image.text) for image in offer.images.values())
     return [{"name": name, "packages": packages} for name, packages in index.search(parse(query), texts).items()]
 
 

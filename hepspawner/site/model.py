@@ -3,6 +3,7 @@
 import posixpath
 import re
 from datetime import date
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -168,6 +169,11 @@ class Image(Model):
     def label(self) -> str:
         """What people see: the title, or the name where there is none."""
         return self.title or self.name
+
+    @cached_property
+    def text(self) -> str:
+        """In what words are looked for, in small letters."""
+        return " ".join([self.group, self.name, self.label, self.description, *self.tags]).lower()
 
     @property
     def places(self) -> list[str]:
