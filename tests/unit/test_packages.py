@@ -18,7 +18,7 @@ from hepspawner.catalog.packages import Index, Packages
 from hepspawner.catalog.search import holds, parse
 
 LOG = logging.getLogger("test")
-PATIENCE = 20
+PATIENCE = 60  # seconds that a test waits for what has to happen; not spent where it does
 
 
 # --- what is in an image
@@ -143,7 +143,7 @@ async def test_an_image_that_hangs_holds_nothing_up(tmp_path, monkeypatch, caplo
         "inside.packages_of = lambda root: time.sleep(1000) if root.endswith('/b') else real(root)\ninside.main()\n"
     )
     monkeypatch.setattr(inside, "__file__", str(hanging))
-    monkeypatch.setattr(packages, "_DEADLINE", 3.0)
+    monkeypatch.setattr(packages, "_DEADLINE", 6.0)
     monkeypatch.setattr(packages, "_repository", lambda root: root)
     known = Packages(LOG)
     roots = [str(tmp_path / name) for name in ("a", "b", "c")]
