@@ -237,6 +237,11 @@ class Catalog:
             return seen.real
         return next((one.real for one in self._told.values() if one.path == path and not one.why), "")
 
+    def directories(self) -> list[str]:
+        """Where images really lie that have files to be read. A SIF's would have to be mounted for that."""
+        seen = (one.fact for repository in self._repositories.values() for one in repository.seen.values())
+        return list(dict.fromkeys(fact.real for fact in seen if fact and fact.kind in ("sandbox", "prefix")))
+
     async def look(self, image: Image) -> None:
         """Look at an image now, for a start: what was not present a minute ago may be by now."""
         by_repository: dict[str, list[str]] = {}

@@ -17,10 +17,11 @@ from tornado import web
 from ..backends.base import Room
 from ..catalog.layouts import layout_of, outlive_words
 from ..catalog.state import described
-from ..choice import ChoiceError
+from ..choice import ChoiceError, Offer
+from ..site.model import Image
 from ..templates import asset_hash
 from .images import missing_words, take_report, told
-from .pages import Refused, progress_event
+from .pages import Refused, matching, progress_event, standing
 from .run import ClaimError, Run, clean_log, explain
 from .runtime import Runtime
 from .tickets import TicketError
@@ -37,6 +38,7 @@ def handlers() -> list[tuple[Any, ...]]:
         (r"/api/hepspawner/images", ImagesHandler),
         (r"/api/hepspawner/images/([^/]+)", ImagesHandler),
         (r"/api/hepspawner/servers", ServersHandler),
+        (r"/api/hepspawner/images/([^/]+)/packages", PackagesHandler),
         (r"/api/hepspawner/availability", AvailabilityHandler),
         (r"/api/hepspawner/preview", PreviewHandler),
         (r"/hepspawner/static/(.*)", StaticHandler, {"path": STATIC}),
@@ -257,18 +259,33 @@ class UserHandler(HepHandler):
             raise web.HTTPError(403, "only for users")
         return user.spawners[server] if server in user.orm_spawners else user.spawner
 
+    def image(self, offer: Offer, name: str) -> Image:
+        """An image that the user may use, by its name."""
+        image = offer.images.get(name)
+        if image is None:
+            raise web.HTTPError(404, f"there is no image {name[:100]!r} that you may use")
+        return image
+
+    def root(self, offer: Offer, image: Image) -> str:
+        """Where an image really is, as far as the hub sees it."""
+        return self.runtime.state(image, offer).real
+
 
 class ImagesHandler(UserHandler):
-    """The images that the signed-in user may use, or one of them."""
+    """The images that the signed-in user may use, or one of them; with `search`, the names of those that match."""
 
     def get(self, name: str | None = None) -> None:
         offer = self.spawner().offer()
-        known = [self._model(offer, image) for image in offer.images.values() if name in (None, image.name)]
-        if name is not None and not known:
-            raise web.HTTPError(404, f"there is no image {name[:100]!r} that you may use")
-        self.write(json.dumps(known[0] if name is not None else {"images": known}))
+        query = self.get_query_argument("search", None)
+        if name is not None:
+            self.write(json.dumps(self._model(offer, self.image(offer, name))))
+        elif query is not None:
+            found = matching(self.runtime.packages.index, offer, query, lambda image: self.root(offer, image))
+            self.write(json.dumps({"images": found}))
+        else:
+            self.write(json.dumps({"images": [self._model(offer, image) for image in offer.images.values()]}))
 
-    def _model(self, offer: Any, image: Any) -> dict[str, Any]:
+    def _model(self, offer: Offer, image: Image) -> dict[str, Any]:
         state = self.runtime.state(image, offer)
         layout = layout_of(state.path, state.real)
         return {
@@ -284,7 +301,17 @@ class ImagesHandler(UserHandler):
             **described(state),
             "grace": layout.grace,
             "warning": outlive_words(layout, None),
+            "about": standing(state, self.runtime.packages.index).about,
         }
+
+
+class PackagesHandler(UserHandler):
+    """All packages of an image that the signed-in user may use."""
+
+    def get(self, name: str) -> None:
+        offer = self.spawner().offer()
+        packages = self.runtime.packages.index.packages(self.root(offer, self.image(offer, name)))
+        self.write(json.dumps({"packages": [{"name": package, "version": version} for package, version in packages]}))
 
 
 class ServersHandler(UserHandler):

@@ -1,7 +1,8 @@
 """What users see of a spawner: the form, the waiting page, the words of a refusal. JupyterHub's own page templates stay
 as they are (sites replace them); ours are fragments in them."""
 
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,13 @@ from jupyterhub import version_info
 from jupyterhub.utils import url_path_join
 from tornado import web
 
+from ..catalog.packages import Index
+from ..catalog.search import parse
+from ..catalog.state import State
+from ..choice import Offer
 from ..session import summary
+from ..site.model import Image
+from .cards import Standing, about
 from .form import form_context, render_form
 from .images import told
 from .run import Failure, Run
@@ -76,7 +83,7 @@ def draw_form(spawner: "HEPSpawner") -> str:
         notes=notes,
         last=last,
         failure=None if errors else runtime.failures.get((spawner.user.name, server)),
-        states=runtime.states(offer),
+        states={name: standing(state, runtime.packages.index) for name, state in runtime.states(offer).items()},
         warnings=warnings,
         urls={
             "static": static,
@@ -90,6 +97,18 @@ def draw_form(spawner: "HEPSpawner") -> str:
         query_prefix="opt-",
     )
     return render_form(runtime.templates, context)
+
+
+def standing(state: State, index: Index) -> Standing:
+    """How an image stands on its card."""
+    known = about(state.digest, state.published or None, time.time())
+    return Standing(state.ok, state.text, known, index.knows(state.real), state.real)
+
+
+def matching(index: Index, offer: Offer, query: str, root: Callable[[Image], str]) -> list[dict[str, Any]]:
+    """The images on offer that a search finds: their names and, where packages match, which. `root`: where each is."""
+    texts = ((image.name, root(image), image.text) for image in offer.images.values())
+    return [{"name": name, "packages": packages} for name, packages in index.search(parse(query), texts).items()]
 
 
 async def progress_events(spawner: "HEPSpawner", run: Run) -> AsyncIterator[dict[str, Any]]:

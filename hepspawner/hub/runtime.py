@@ -14,6 +14,7 @@ from ..backends import backend_class
 from ..backends.base import Backend, BackendError, Log, Tag
 from ..catalog.catalog import Catalog
 from ..catalog.layouts import Layout, layout_of
+from ..catalog.packages import Packages
 from ..catalog.state import State
 from ..choice import Offer, Who
 from ..site.live import LiveSite
@@ -25,6 +26,9 @@ from .watch import Watch
 
 if TYPE_CHECKING:
     from jupyterhub.app import JupyterHub
+
+
+_PACKAGES_INTERVAL = 60.0
 
 
 class Runtime:
@@ -45,14 +49,18 @@ class Runtime:
         self.failures: dict[tuple[str, str], Failure] = {}
         """Of the last attempt of each user and server, for the form."""
         self.backends: dict[str, Backend] = {}
+        self.packages = Packages(log)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.catalog = Catalog(log, self.spawn)
+        self._catalog_changed = asyncio.Event()
+        self.catalog.on_change = self._catalog_changed.set
         self.live = LiveSite(source, log)
         self.live.on_change = self._apply
         self.live.load()
         for problem in self.templates.check():
             log.error("Templates: %s; the built-in one is used instead", problem)
         self.spawn(self.live.follow())
+        self.spawn(self._read_packages())
 
     @property
     def site(self) -> Site | None:
@@ -142,6 +150,16 @@ class Runtime:
     def state(self, image: Image, offer: Offer) -> State:
         """What is known of an image, for whom the offer is made to."""
         return self.catalog.state(image, offer.backends_of(image).values())
+
+    async def _read_packages(self) -> None:
+        """Have the packages of all images read that are in sight; those that could not be are tried again."""
+        while True:
+            self._catalog_changed.clear()
+            await self.packages.follow(self.catalog.directories())
+            try:
+                await asyncio.wait_for(self._catalog_changed.wait(), _PACKAGES_INTERVAL)
+            except asyncio.TimeoutError:
+                pass
 
     def newer(self, image: Mapping[str, str]) -> Layout | None:
         """What the tag of a running image leads to by now, where that is known to be another than what runs."""

@@ -3,6 +3,7 @@
 import posixpath
 import re
 from datetime import date
+from functools import cached_property
 from string import Formatter
 from typing import Annotated, Any, Literal
 
@@ -148,6 +149,10 @@ class ImageKeys(Model):
     title: Line = ""
     description: Text = ""
     group: Line = ""
+    family: Line = ""
+    """Images of one family are one card of the form; absent: told by repository and title."""
+    level: Line = ""
+    """Its place in a collection such as ESCAPE's (Mercury…Saturn)."""
     tags: list[Line] = []
     gpu: Literal["none", "optional", "required"] = "optional"
     groups: Groups | None = None
@@ -181,6 +186,11 @@ class Image(ImageKeys):
     def label(self) -> str:
         """What people see: the title, or the name where there is none."""
         return self.title or self.name
+
+    @cached_property
+    def text(self) -> str:
+        """In what words are looked for, in small letters."""
+        return " ".join([self.group, self.name, self.label, self.description, *self.tags]).lower()
 
     @property
     def places(self) -> list[str]:

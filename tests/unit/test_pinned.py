@@ -7,8 +7,8 @@ import pytest
 
 from hepspawner.backends.base import Tag
 from hepspawner.catalog.catalog import Catalog
-from hepspawner.catalog.state import State
 from hepspawner.choice import ChoiceError, Offer, Who, from_form
+from hepspawner.hub.cards import Standing
 from hepspawner.hub.form import form_context
 from hepspawner.hub.images import missing_words, take_report, told
 from hepspawner.hub.run import Failure, Run
@@ -74,7 +74,7 @@ def test_in_the_form_a_digest_counts_for_its_own_image_only():
 
 def context(offer, options, ran=None, real=None):
     real = flat(NEW) if real is None else real
-    states = {name: State("sandbox", TAG, real if name == "base" else "") for name in offer.images}
+    states = {name: Standing(real=real if name == "base" else "") for name in offer.images}
     urls = {"static": "/static"}
     return form_context(
         offer, options=options, errors={}, notes={}, last="", failure=None, states=states, warnings=[], urls=urls,
