@@ -320,6 +320,8 @@ class HEPSpawner(Spawner):
         try:
             choice = run.choice or self._choose(run.options)[0]
         except Refused as problem:
+            if self.runtime.catalog.incomplete:
+                raise web.HTTPError(503, "a list of images cannot be read yet: the image may be on it") from None
             raise web.HTTPError(409, f"the site does not allow this any more: {problem.log_message}") from None
         self._store(state=self.get_state())
         return sessions.session_of(self, choice, sessions.hub_environment(self, run.backend), run).order()

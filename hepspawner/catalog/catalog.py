@@ -153,6 +153,11 @@ class Catalog:
         for one in self._following:
             await one.read.wait()
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether there is a source that could not be read since the hub began: what it lists cannot be told."""
+        return any(not one.at for one in self._following)
+
     def _compose(self) -> None:
         assert self._written is not None
         self.site = whole_site(self._written, [one.images for one in self._following])

@@ -109,7 +109,7 @@ class Run:
         """The run of a saved state."""
         run = cls(tag, state["backend"], state["summary"], state["options"])
         for name in ("places", "also", "image", "job", "url", "claimant", "times"):
-            setattr(run, name, state[name])
+            setattr(run, name, state.get(name, getattr(run, name)))  # an older hub did not save all of it
         return run
 
     def mark(self, step: str) -> None:

@@ -146,3 +146,25 @@ def test_a_found_image_is_started(hub: RealHub, user: str, site: Any, rig: Local
     hub.ready(user, seconds=180)
     session = hub.state(user)["session"]
     assert any("apptainer" in line.lower() for line in rig.processes(session).values())
+
+
+@pytest.mark.needs("apptainer", "image")
+def test_a_queued_server_waits_for_the_list_that_has_its_image(
+    hub: RealHub, user: str, site: Any, rig: LocalRig, engines: Any, tmp_path: Path
+) -> None:
+    """A hub that was restarted cannot read it at first: that is no reason to refuse the job."""
+    place, listed, aside = Path(engines["image"]), tmp_path / "images.yaml", tmp_path / "aside"
+    listed.write_text(f"images: [{{name: listed, path: {place}}}]")
+    source = {"from": "catalog", "file": str(listed), "repository": str(place.parent), "refresh": "2s"}
+    hub.change_site({**site, "images": [*site["images"], source]})
+    known(hub, user, "listed", "sandbox")
+    rig.hold()
+    hub.begin(user, {"image": "listed"})
+    hub.reached("submitted", user)
+    listed.rename(aside)
+    hub.mark_log()
+    hub.restart()
+    rig.release()
+    eventually(lambda: "a list of images cannot be read yet" in hub.new_log(), "the claim is put off", 60)
+    aside.rename(listed)
+    hub.ready(user, seconds=180)
