@@ -18,7 +18,8 @@ def htcondor() -> Engine:
     """A pool that is large enough: of 96 machines, for one is given to one user only in each negotiation."""
     machines = "NUM_SLOTS_TYPE_1 = 32\nSLOT_TYPE_1 = 3%\nMACHINE_RESOURCE_INVENTORY_GPUs ="
     pool = Condor(CPUS=4096, MEM_MB=2**22, NEGOTIATE=2, TICK=5, EXTRA_CONF=machines)
-    backend = {"type": "htcondor", "memory": {"default": "1G", "max": "1G"}}
+    # as CondorSpawner has it: nothing is sent
+    backend = {"type": "htcondor", "memory": {"default": "1G", "max": "1G"}, "shared_homes": True}
     peer = """
 c.CondorSpawner.req_memory = "1G"
 c.CondorSpawner.req_nprocs = "1"

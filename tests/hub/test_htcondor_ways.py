@@ -181,3 +181,12 @@ def test_two_pools_side_by_side(rig: HTCondorRig, engines: dict[str, Any]) -> No
         finally:
             hub.stop()
             rig.condor.remove_all()
+
+
+def test_with_homes_that_nodes_share(rig: HTCondorRig, engines: dict[str, Any]) -> None:
+    hub = RealHub(engines["hub6"], site(rig, engine={**rig.part(), "shared_homes": True}))
+    hub.start()
+    try:
+        round_trip(hub, rig.condor)
+    finally:
+        hub.stop()

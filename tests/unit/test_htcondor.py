@@ -65,6 +65,7 @@ FULL = {
 IMAGE = "/cvmfs/unpacked.cern.ch/yesw2000/ml-base:alma9-python311"
 CASES = {
     "htcondor-plain": lambda: description(HTCondorConfig(type="htcondor"), session(), TAG),
+    "htcondor-shared": lambda: description(HTCondorConfig(type="htcondor", shared_homes=True), session(), TAG),
     "htcondor-full": lambda: description(config(), session(**FULL), TAG),
     "htcondor-container": lambda: description(config(universe="container"), session(container_image=IMAGE), TAG),
     "htcondor-token": lambda: description(config(run_as="none", token={"domain": "x.org"}), session(**FULL), TAG),

@@ -19,7 +19,7 @@ from ..command import CommandError
 from . import answers, cluster, events
 from .config import HTCondorConfig
 from .errors import refusal
-from .submit import FETCH, HUB, SUBMIT, description
+from .submit import FETCH, HUB, LAUNCHER, SUBMIT, SUBMIT_SHARED, description
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _FREE_INTERVAL = 60.0
 _BLAME_INTERVAL = 120.0
 _BLAME_PAUSE = 30.0
 _SUBMIT = ("/bin/sh", str(SUBMIT))
+_SUBMIT_SHARED = ("/bin/sh", str(SUBMIT_SHARED), str(LAUNCHER))
 _FETCH = ("/bin/sh", str(FETCH), "8192")
 _NONE_SUCH = "Couldn't find/remove all jobs matching constraint"
 
@@ -114,24 +115,29 @@ class HTCondorBackend(BatchBackend):
 
     def preview(self, session: "Session") -> str:
         account = Account(session.user, 0, "", {})
-        argv = self.commands.argv("condor_submit", *self._submission(), account=account, within=_SUBMIT)
+        argv = self.commands.argv("condor_submit", *self._submission(), account=account, within=self._within)
         text = description(self.config, session, Tag(self.hub or "HUB", session.user, "", "SESSION"))
         return f"# {' '.join(argv)}, with this on its standard input\n{text}\n{describe(session)}"
 
+    @property
+    def _within(self) -> tuple[str, ...]:
+        return _SUBMIT_SHARED if self.config.shared_homes else _SUBMIT
+
     def _submission(self) -> list[str]:
         # The same for every start, so that a sudoers line can pin it.
-        return ["-spool", "-terse", *self.config.where]
+        return [*([] if self.config.shared_homes else ["-spool"]), "-terse", *self.config.where]
 
     async def _submit(self, session: "Session", tag: Tag, job_input: dict[str, Any], account: Account) -> str:
         if self.runs_images and session.container_image and not self._tokens:
             job_input = {**job_input, "home": account.home}
+        name = f"{tag.session}\n" if self.config.shared_homes else ""
         try:
-            text = json.dumps(job_input) + "\n" + description(self.config, session, tag)
+            text = f"{name}{json.dumps(job_input)}\n{description(self.config, session, tag)}"
         except ValueError as error:
             raise BackendError(str(error)) from None
         mine = await self._as(account)
         result = await self.commands.run(
-            "condor_submit", *self._submission(), account=account, stdin=text, within=_SUBMIT, **mine
+            "condor_submit", *self._submission(), account=account, stdin=text, within=self._within, **mine
         )
         if not result.code:
             try:
@@ -237,6 +243,9 @@ class HTCondorBackend(BatchBackend):
             return []
         log = server_log(tag.server).replace("~", account.home, 1)
         lines = await self.commands.tail(log, account) if started and not self._tokens else []
+        if self.config.shared_homes:
+            own = f"{account.home}/.local/state/hepspawner/jobs/{tag.session}/log"
+            return lines + await self.commands.tail(own, account)
         return lines + await self._fetch(job, account)
 
     async def _fetch(self, job: str, account: Account) -> list[str]:

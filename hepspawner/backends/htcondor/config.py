@@ -96,6 +96,8 @@ class HTCondorConfig(BatchConfig):
     """The schedd's event log (``EVENT_LOG``), where the hub may read it: starts and ends are known at once."""
     token: Token | None = None
     """Submit with a token of the user's own; goes with ``run_as: none``."""
+    shared_homes: bool = False
+    """Homes are the same on the schedd's machine, the hub's and all nodes: nothing need be spooled or sent."""
     commands: HTCondorCommands = HTCondorCommands()
 
     @field_validator("attributes")
@@ -110,6 +112,13 @@ class HTCondorConfig(BatchConfig):
     def _token_or_account(self) -> "HTCondorConfig":
         if self.token and self.run_as != "none":
             raise ValueError("token: goes with run_as: none, for the hub acts as itself with a token of the user")
+        return self
+
+    @model_validator(mode="after")
+    def _homes(self) -> "HTCondorConfig":
+        if self.shared_homes and (self.token or self.schedd or self.universe == "container"):
+            raise ValueError("shared_homes: goes neither with token and schedd (homes are this machine's) nor with "
+                             "universe: container (which may not have them)")  # fmt: skip
         return self
 
     @property

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LAUNCHER = Path(__file__).parents[2] / "node" / "launcher.py"
 SUBMIT = Path(__file__).with_name("submit.sh")
+SUBMIT_SHARED = Path(__file__).with_name("submit_shared.sh")
 FETCH = Path(__file__).with_name("fetch.sh")
 HUB, TAG = "HEPSpawnerHub", "HEPSpawnerTag"
 _PYTHON = "/usr/bin/python3"
@@ -35,12 +36,7 @@ def description(config: HTCondorConfig, session: "Session", tag: Tag) -> str:
     lines = {
         **_universe(config, session),
         "transfer_executable": "false",
-        # See submit.sh and fetch.sh.
-        "input": "/proc/self/fd/3",
-        "initialdir": "/proc/self/cwd",
-        "transfer_input_files": _path(str(LAUNCHER)),
-        "should_transfer_files": "yes",
-        "when_to_transfer_output": "on_exit",
+        **(_SHARED if config.shared_homes else _sent()),
         "output": "log",
         "error": "log",
         "notification": "never",
@@ -61,6 +57,21 @@ def description(config: HTCondorConfig, session: "Session", tag: Tag) -> str:
     return "".join(f"{name} = {value}\n" for name, value in given.items()) + "queue\n"
 
 
+# See submit_shared.sh.
+_SHARED = {"input": "input", "should_transfer_files": "no"}
+
+
+def _sent() -> dict[str, str]:
+    return {
+        # See submit.sh and fetch.sh.
+        "input": "/proc/self/fd/3",
+        "initialdir": "/proc/self/cwd",
+        "transfer_input_files": _path(str(LAUNCHER)),
+        "should_transfer_files": "yes",
+        "when_to_transfer_output": "on_exit",
+    }
+
+
 def _universe(config: HTCondorConfig, session: "Session") -> dict[str, str]:
     run = f"-I -S {LAUNCHER.name}"
     image = session.container_image if config.universe == "container" else None
@@ -68,7 +79,7 @@ def _universe(config: HTCondorConfig, session: "Session") -> dict[str, str]:
         # No transfer_output_files: then the starter waits a second before it asks the shadow to begin, which is as long
         # as that takes to notice that all files are sent. If it asks too early, it asks again after five (HTCondor 25).
         # What the job leaves in its sandbox, which is nothing but a core dump, would come back: not more than this.
-        more = {"max_transfer_output_mb": "100"}
+        more = {} if config.shared_homes else {"max_transfer_output_mb": "100"}
         return {"universe": "vanilla", "executable": _line(config.python or _PYTHON), "arguments": run, **more}
     return {
         "universe": "container",
