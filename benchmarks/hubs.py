@@ -173,7 +173,11 @@ async def storm(hub: Hub, users: list[str], pause: float = 0.02, at_once: int = 
     async def start(user: str) -> None:
         async with turn:
             url = f"{hub.hub_url}/api/users/{user}/server"
-            await client.fetch(url, method="POST", body="{}", headers=headers, request_timeout=600)
+            answer = await client.fetch(
+                url, method="POST", body="{}", headers=headers, request_timeout=600, raise_error=False
+            )
+        if answer.code >= 400:
+            raise RuntimeError(f"{hub.name}: {answer.code}: {answer.body[:500]!r}")
 
     begin = time.perf_counter()
     await asyncio.gather(*map(start, users))
