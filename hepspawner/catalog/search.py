@@ -13,7 +13,7 @@ _LEAST = 2
 """Letters from which a word is looked for among packages."""
 _OPERATOR = "===?|[<>~!]=|[<>=]"
 _AROUND = re.compile(rf"\s*({_OPERATOR}|,)\s*")
-_BOUNDED = re.compile(rf"([^<>=~!,]+)((?:(?:{_OPERATOR})[^<>=~!,]*,?)+)")
+_BOUNDED = re.compile(rf"([^<>=~!,]+)((?:{_OPERATOR}).*)")
 _BOUND = re.compile(rf"({_OPERATOR})([^<>=~!,]+)")
 _VERSION = re.compile(r"v?\d+(?:\.[0-9a-z*]*)*")
 
