@@ -90,8 +90,12 @@ def test_with_cvmfs_hanging_completely(
 ) -> None:
     cvmfs.is_sick("hang")
     base = {"name": "base", "path": f"{cvmfs.root}/{WISHED[0]}"}
-    hub = new_hub({**site, "images": [base, *site["images"]]})
+    hub = new_hub({**site, "images": [one for one in site["images"] if "from" in one]})
     browser = hub.browser(user)
+    text = Page(browser.form().text).text
+    assert "cannot be read just now" in text and "ask the site's admins" not in text
+    hub.change_site({**site, "images": [base, *site["images"]]})
+    assert "cannot be read just now" in Page(browser.form(query="?opt-image=base:v1").text).text
     assert {"base", "tiny"} <= set(Page(browser.form().text).offered["image"])
     assert hub.start_server(user, {"image": "tiny"}).status_code == 201
     hub.ready(user)

@@ -103,6 +103,16 @@ async def test_a_directory_of_sifs_and_sandboxes(catalog, tmp_path):
     assert "control characters" in problem and "\n" not in problem
 
 
+async def test_where_images_are_is_known_at_once_and_anew_after_each_change(catalog, tree):
+    catalog.use(wishlist(tree), {"name": "host", "prefix": "/usr"})
+    assert catalog.roots() == {}
+    await catalog.stock()
+    assert catalog.roots() == {name: catalog.of(name).real for name in ("ml-base:v1", "wn:latest", "host")}
+    moved = trees.ducc(tree, WISHED[0], "2")
+    await catalog.look_again()
+    assert catalog.roots()["ml-base:v1"].endswith(moved)
+
+
 async def test_another_sites_catalog(catalog, tree):
     (tree / "images.yaml").write_text(f"images: [{{name: theirs, path: '{tree}/{WISHED[0]}', setup: evil}}]")
     catalog.use({"from": "catalog", "file": f"{tree}/images.yaml", "repository": str(tree), "tags": ["x"]})

@@ -118,6 +118,8 @@ images:
   - name: theirs
     title: A title
     group: Theirs
+    family: Planets
+    level: Venus
     tags: [alma9]
     path: [/cvmfs/x/one, /cvmfs/x/two]
     gpu: required
@@ -144,8 +146,11 @@ def test_of_another_sites_catalog_only_what_is_safe_is_taken():
     listing = read_catalog(CATALOG, "images.yaml")
     (image,) = listing.images
     assert (image.path, image.fallbacks) == ("/cvmfs/x/one", ("/cvmfs/x/two",))
-    assert image.keys == {"name": "theirs", "title": "A title", "group": "Theirs", "tags": ["alma9"], "gpu": "required"}
-    assert [problem.partition(":")[0] for problem in listing.problems] == ["line 14", "line 16", "line 18"]
+    assert image.keys == {
+        "name": "theirs", "title": "A title", "group": "Theirs", "family": "Planets", "level": "Venus",
+        "tags": ["alma9"], "gpu": "required",
+    }  # fmt: skip
+    assert [problem.partition(":")[0] for problem in listing.problems] == ["line 16", "line 18", "line 20"]
     assert [one.path for one in read_catalog(b"- {name: a, path: /cvmfs/x/a}", "x").images] == ["/cvmfs/x/a"]
 
 

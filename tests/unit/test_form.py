@@ -521,6 +521,13 @@ def test_no_images_and_no_backends_still_make_a_page():
     assert "no image that you may use" in draw(offer_of(IMAGES[:1], backends), options={"backend": "htc"})
 
 
+def test_where_no_list_of_images_could_be_read_nobody_is_sent_to_the_admins():
+    closed = offer_of([{**image, "groups": ["insiders"]} for image in IMAGES])
+    html = draw(closed, incomplete=True)
+    assert "try again in a minute" in html and "no image that you may use" not in html
+    assert "try again in a minute" not in draw(offer_of(), incomplete=True)
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [("a\n{% if %}", 2), ("a\nb\n{{ nothing.at.all }}", 3), ("{{ 1/0 }}", 1), ('{% extends "no.html" %}', 1)],
