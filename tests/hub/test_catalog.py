@@ -110,7 +110,8 @@ def test_with_cvmfs_hanging_completely(
     known(hub, user, "base", "sandbox")
     # and a hub stops while it hangs
     cvmfs.is_sick("hang")
-    hub.change_site({**site, "images": [{**base, "path": f"{cvmfs.root}/{WISHED[1]}"}, *site["images"]]})
+    new = {**base, "path": f"{cvmfs.root}/ghcr.io/atlas/new:v1"}  # others may be known by now
+    hub.change_site({**site, "images": [new, *site["images"]]})
     eventually(lambda: hanging(cvmfs), "a child hangs")
     assert hub.process is not None
     hub.process.terminate()

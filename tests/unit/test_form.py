@@ -507,7 +507,8 @@ def test_two_thousand_images_stay_small():
     spec.loader.exec_module(bench)
     offer, dead = bench.fake_offer(2000, 100), Standing(text="CVMFS does not answer since 14:02", packages=True)
     assert len(draw(offer, states=dict.fromkeys(offer.images, dead)).encode()) < 300_000
-    html = bench.render(offer, Templates([], LOG), "/hub/static")
+    catalog = bench.fake_catalog(offer.site)
+    html = bench.render(catalog, bench.fake_index(catalog, 10), Templates([], LOG), "/hub/static")
     page = Elements(html)
     assert len(page.all("input", name="image")) == 2000
     assert len(page.all("li")) == 100
