@@ -32,7 +32,8 @@ def cvmfs() -> Iterator[Repository]:
 @pytest.fixture
 def site(site: dict[str, Any], cvmfs: Repository) -> dict[str, Any]:
     """The suite's site with a wish list, and one that is for few."""
-    wishlist = {"from": "wishlist", "file": f"{cvmfs.root}/recipe.yaml", "repository": str(cvmfs.root)}
+    place = {"file": f"{cvmfs.root}/recipe.yaml", "repository": str(cvmfs.root)}
+    wishlist = {"from": "wishlist", **place, "name": "{name}:{tag}"}
     listed = [
         {**wishlist, "include": "ghcr.io/*", "title": "{name} {tag}", "group": "Unpacked"},
         {**wishlist, "include": "gitlab*", "groups": ["insiders"]},
