@@ -16,7 +16,7 @@ _DEADLINE = 20.0
 """Seconds that one image may take; a cold CVMFS is slow."""
 _PAUSE = 600.0
 """Seconds until a place is tried again that did not answer."""
-_MAX_PAIRS = 100_000
+_MAX_PAIRS = 50_000
 """Versions of packages, of all images together. A site has some ten thousand; hostile lists could have millions."""
 _MAX_VERSIONS = 500
 """Of one package. Of what a site has there are some ten."""
@@ -144,8 +144,8 @@ class Index:
         """The versions of packages that a term means, the nearest names first; only of images on offer."""
         meant = [term.name] if term.bounds and self._there(term.name, offered) else []
         if not meant:
-            names = [name for name in self._by_name if term.names(name) and self._there(name, offered)]
-            meant = sorted(names, key=lambda name: (len(name), name))[:_NAMES]
+            names = (name for name in term.among(self._by_name) if self._there(name, offered))
+            meant = list(islice(names, _NAMES))
         ids = (one for name in meant for one in self._by_name[name] if self._masks[one] & offered)
         if not term.bounds:
             return list(ids)
