@@ -8,6 +8,7 @@ The browser is Chromium: CHROMIUM=path, or /usr/bin/chromium.
 
 import gc
 import gzip
+import hashlib
 import json
 import logging
 import os
@@ -21,12 +22,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from hepspawner.catalog.catalog import Catalog
+from hepspawner.catalog.examine import Fact
 from hepspawner.catalog.packages import Index
 from hepspawner.choice import Offer, Who
 from hepspawner.hub import form
-from hepspawner.hub.cards import Standing
-from hepspawner.hub.pages import matching
+from hepspawner.hub.pages import matching, standing
 from hepspawner.site.load import load_site
+from hepspawner.site.model import Site
 from hepspawner.templates import Templates
 
 FLAGS = [
@@ -103,59 +106,73 @@ def fake_offer(number: int, families: int) -> Offer:
     return Offer(load_site({"images": fake_images(number, families), "backends": backends}), Who("ada"))
 
 
-def fake_index(offer: Offer, packages: int = 300, seed: int = 1) -> Index:
+def fake_catalog(site: Site) -> Catalog:
+    """A catalog that has seen all images, each in its place in DUCC's layout."""
+    catalog = Catalog(logging.getLogger(), lambda work: work.close())  # type: ignore
+    catalog.follow(site)
+    for repository in catalog._repositories.values():
+        for path, seen in repository.seen.items():
+            digest = hashlib.sha256(path.encode()).hexdigest()
+            real = f"/cvmfs/unpacked.cern.ch/.flat/{digest[:2]}/{digest}"
+            seen.take(Fact("sandbox", real, digest, time.time() - 1e6, 3_000_000_000), time.time())
+    return catalog
+
+
+def fake_index(catalog: Catalog, packages: int = 300, seed: int = 1) -> Index:
     """Packages of all images: 300 each of 2000, images of a repository with few differences."""
     dice = random.Random(seed)
     names = [*_PACKAGES, *(f"{dice.choice('abcdefghijklmnop')}ackage-{i}" for i in range(2000))]
     versions = {name: [f"{dice.randint(0, 6)}.{dice.randint(0, 30)}.{i}" for i in range(6)] for name in names}
     versions["torch"] = ["2.4.1", "2.5.0", "2.5.1", "2.6.0"]
     index = Index()
-    for image in offer.images.values():
+    for root in catalog.directories():
         chosen = [*_PACKAGES, *dice.sample(names[len(_PACKAGES) :], packages - len(_PACKAGES))]
-        index.add(image.path[0], [(name, dice.choice(versions[name])) for name in chosen])
+        index.add(root, [(name, dice.choice(versions[name])) for name in chosen])
     return index
 
 
-def searched(index: Index, offer: Offer, query: str) -> dict[str, Any]:
+def searched(index: Index, catalog: Catalog, query: str) -> dict[str, Any]:
     """What the hub answers to a search."""
-    return {"images": matching(index, offer, query, lambda image: image.path[0])}
+    return {"images": matching(index, Offer(catalog.site or Site(), Who("ada")), query, catalog.roots())}
 
 
-def render(offer: Offer, templates: Templates, static: str) -> str:
+def render(catalog: Catalog, index: Index, templates: Templates, static: str) -> str:
     """The form, as a user sees it at first."""
+    offer = Offer(catalog.site or Site(), Who("ada"))
+    known = {name: catalog.state(one, offer.backends_of(one).values()) for name, one in offer.images.items()}
     context = form.form_context(
         offer, options={}, errors={}, notes={}, last="", failure=None, warnings=[], query_prefix="opt-",
-        states={name: Standing(packages=True) for name in offer.images},
+        states={name: standing(state, index) for name, state in known.items()},
         urls={"static": static, "preview": "/preview", "spawn": "/spawn", "images": "/images"},
     )  # fmt: skip
     return form.render_form(templates, context)
 
 
-def measure_server(offer: Offer) -> tuple[float, str]:
-    """Median milliseconds of 20 renderings by a fresh Offer each, and the HTML."""
+def measure_server(catalog: Catalog, index: Index) -> tuple[float, str]:
+    """Median milliseconds of 20 renderings, and the HTML."""
     templates = Templates([], logging.getLogger())
     times, html = [], ""
     for _ in range(21):
         start = time.perf_counter()
-        html = render(Offer(offer.site, Who("ada")), templates, "/static")
+        html = render(catalog, index, templates, "/static")
         times.append(1000 * (time.perf_counter() - start))
     return statistics.median(times[1:]), html  # the first compiles the template
 
 
-def measure_search(index: Index, offer: Offer) -> list[float]:
+def measure_search(index: Index, catalog: Catalog) -> list[float]:
     """Milliseconds of the hub's answer to each keystroke, as JSON."""
     times = []
     for query in typed():
         start = time.perf_counter()
-        json.dumps(searched(index, Offer(offer.site, Who("ada")), query))
+        json.dumps(searched(index, catalog, query))
         times.append(1000 * (time.perf_counter() - start))
     return times
 
 
-def measure_memory(offer: Offer) -> float:
+def measure_memory(catalog: Catalog) -> float:
     """Megabytes that the packages take."""
     tracemalloc.start()
-    index = fake_index(offer)
+    index = fake_index(catalog)
     gc.collect()
     size = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
@@ -168,7 +185,7 @@ def typed() -> list[str]:
     return [*forth, *reversed(forth[:-1]), ""]
 
 
-def serve(html: str, index: Index, offer: Offer) -> ThreadingHTTPServer:
+def serve(html: str, index: Index, catalog: Catalog) -> ThreadingHTTPServer:
     """The page, its assets and the search, as the hub serves them."""
     static = Path(form.__file__).parent / "static"
     page = f"<!doctype html><html lang=en><meta charset=utf-8><body><form id=spawn_form method=post>{html}</form>"
@@ -182,7 +199,7 @@ def serve(html: str, index: Index, offer: Offer) -> ThreadingHTTPServer:
             if url.path == "/":
                 kind, body = "text/html", page.encode()
             elif "search" in query:
-                kind, body = "application/json", json.dumps(searched(index, offer, query["search"][0])).encode()
+                kind, body = "application/json", json.dumps(searched(index, catalog, query["search"][0])).encode()
             elif url.path.startswith("/static/"):
                 kind = "text/css" if url.path.endswith("css") else "text/javascript"
                 body = (static / Path(url.path).name).read_bytes()
@@ -231,11 +248,11 @@ def measure_browser(server: ThreadingHTTPServer) -> tuple[list[list[list[float]]
 def main() -> None:
     """Measure, and print a table."""
     number, families = 2000, 100
-    offer = fake_offer(number, families)
-    milliseconds, html = measure_server(offer)
-    index = fake_index(offer)
-    answers = measure_search(index, offer)
-    server = serve(html, index, offer)
+    catalog = fake_catalog(fake_offer(number, families).site)
+    index = fake_index(catalog)
+    milliseconds, html = measure_server(catalog, index)
+    answers = measure_search(index, catalog)
+    server = serve(html, index, catalog)
     passes, found = measure_browser(server)
     server.shutdown()
     size, small = len(html.encode()), len(gzip.compress(html.encode()))
@@ -243,7 +260,7 @@ def main() -> None:
     print(f"  rendering, median of 20     {milliseconds:7.1f} ms")
     print(f"  size                        {size / 1000:7.1f} kB")
     print(f"  size, gzip                  {small / 1000:7.1f} kB")
-    print(f"  packages, in memory         {measure_memory(offer):7.1f} MB")
+    print(f"  packages, in memory         {measure_memory(catalog):7.1f} MB")
     print(f"  hub's answer to a search    {statistics.median(answers):7.1f} ms   (worst {max(answers):.1f} ms)")
     for i, what in enumerate(("in the page", "with packages")):
         times = [statistics.median(one[i] for one in keystroke) for keystroke in zip(*passes, strict=True)]

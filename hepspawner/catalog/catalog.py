@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from ..backends.base import Log
@@ -119,6 +119,8 @@ class Catalog:
         self._by_name: dict[str, Image] = {}
         self._where: dict[str, Repository] = {}
         self._listed: set[str] = set()
+        self._roots: dict[str, str] | None = None
+        """Kept until something changes."""
 
     @property
     def images(self) -> list[Image]:
@@ -166,6 +168,10 @@ class Catalog:
         lists = (one.images for one in self._following if one.source.kind in _LISTS)
         self._listed = {path for images in lists for image in images for path in image.path}
         self._arrange()
+        self._news()
+
+    def _news(self) -> None:
+        self._roots = None
         self.on_change()
 
     def _arrange(self) -> None:
@@ -173,25 +179,26 @@ class Catalog:
         mounts = mount_points()
         wanted: dict[str, list[str]] = {}
         self._where = {}
+        backends = self.site.backends if self.site else {}
+        looking = {name for name, config in backends.items() if config.probe == "hub"}
+        known: dict[str, str] = {}  # by parent: thousands share one
         for image in self.images:
-            if any(config.probe == "hub" for config in self._able(image)):
+            if looking if image.backends is None else not looking.isdisjoint(image.backends):
                 for path in image.places:
-                    wanted.setdefault(file_system_of(path, mounts), []).append(path)
+                    parent = path.rpartition("/")[0]
+                    root = known.get(parent) or known.setdefault(parent, file_system_of(path, mounts))
+                    wanted.setdefault(root, []).append(path)
         for root in set(self._repositories) - set(wanted):
             self._tasks.pop(root).cancel()
             del self._repositories[root]
         for root, paths in wanted.items():
             new = root not in self._repositories
             one = self._repositories.setdefault(root, Repository(root, self.log))
-            one.on_change = lambda: self.on_change()
+            one.on_change = self._news
             one.want(paths)
             self._where.update(dict.fromkeys(paths, one))
             if new:
                 self._tasks[root] = self._spawn(one.follow(_LOOK_INTERVAL))
-
-    def _able(self, image: Image) -> Iterator[BackendConfig]:
-        backends = self.site.backends if self.site else {}
-        return (config for name, config in backends.items() if image.backends is None or name in image.backends)
 
     # --- what is known
 
@@ -241,6 +248,21 @@ class Catalog:
         if seen.kind in PRESENT:
             return seen.real
         return next((one.real for one in self._told.values() if one.path == path and not one.why), "")
+
+    def roots(self) -> Mapping[str, str]:
+        """Where images really are, as far as the hub sees it, by name: what a search asks for at each keystroke."""
+        if self._roots is None:
+            self._roots = {image.name: root for image in self.images if (root := self._root(image))}
+        return self._roots
+
+    def _root(self, image: Image) -> str:
+        there = []
+        for path in image.places:
+            repository = self._where.get(path)
+            seen = repository.seen.get(path) if repository else None
+            if seen is not None and seen.fact is not None and seen.fact.kind in PRESENT:
+                there.append((bool(seen.silent), seen.fact.real))
+        return min(there, key=lambda one: one[0])[1] if there else ""
 
     def directories(self) -> list[str]:
         """Where images really lie that have files to be read. A SIF's would have to be mounted for that."""

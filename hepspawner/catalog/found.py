@@ -30,9 +30,12 @@ def keys_of(source: Source, image: Listed, places: list[str]) -> dict[str, Any]:
         own["oci"] = image.oci
     values = _placeholders(image, path)
     said = source.model_fields_set
-    if "name" in said or "name" not in own:
+    marked = "name" not in said and "name" not in own
+    if marked or "name" in said:
         own["name"] = source.name.format_map(values).strip(" :/@-")
     own["name"] = plain_name(own["name"], path)
+    if marked:  # whatever else is listed, today or later: a link must never lead to another image
+        own["title"], own["name"] = own["name"], with_mark(own["name"], path)
     for key in ("title", "description"):
         if key in said:
             own[key] = getattr(source, key).format_map(values)
@@ -51,12 +54,12 @@ def plain_name(text: str, path: str) -> str:
     """A name as links, job names and logs can bear it."""
     plain = re.sub(r"[^A-Za-z0-9._:+-]", "-", text)
     plain = plain if plain[:1].isalnum() and plain.isascii() else f"x{plain}"
-    return plain if len(plain) <= _MAX_NAME else f"{plain[:_MAX_NAME]}-{short_hash(path)}"
+    return plain if len(plain) <= _MAX_NAME else with_mark(plain[:_MAX_NAME], path)
 
 
-def short_hash(path: str) -> str:
-    """Some digits that tell a path from others."""
-    return hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:6]
+def with_mark(name: str, path: str) -> str:
+    """A name with some digits that tell the path of its image from others."""
+    return f"{name}-{hashlib.sha256(path.encode(errors='surrogateescape')).hexdigest()[:6]}"
 
 
 def make_image(source: Source, own: Mapping[str, Any]) -> Image:
@@ -72,8 +75,9 @@ _SHARED = ImageKeys.model_fields.keys() - {"name", "title", "description"}
 def whole_site(site: Site, found: Sequence[Iterable[Image]]) -> Site:
     """The site with the images that its sources found (one list for each source) in the sources' places.
 
-    Of one path a written-out entry counts, else the first. Written-out names are as they are written; found images that
-    share a name with each other get a mark made of their paths: none may silently become another.
+    Of one path a written-out entry counts, else the first. Written-out names are as they are written. Found images have
+    names that are theirs alone; where a source's own template, or another site's catalog, names several alike, each
+    gets a mark made of its path.
     """
     paths = {path for image in site.images for path in image.path}
     written = {image.name for image in site.images}
@@ -91,7 +95,6 @@ def whole_site(site: Site, found: Sequence[Iterable[Image]]) -> Site:
             continue
         for image in next(rest):
             if names[image.name] > 1 or image.name in written:
-                name = f"{image.name}-{short_hash(image.path[0])}"
-                image = image.model_copy(update={"name": name})
+                image = image.model_copy(update={"name": with_mark(image.name, image.path[0])})
             entries.append(image)
     return site.model_copy(update={"entries": entries})

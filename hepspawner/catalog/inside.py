@@ -1,18 +1,15 @@
-"""The packages of images, read by a child process that can be killed.
+"""The packages of images, as a child process that can be killed reads them: see `catalog.packages`.
 
-As `catalog.probe`, this file is both sides: `read` runs in the hub, `main` in the child, under the hub's Python with
-nothing but the standard library. An image is hostile: its links are followed inside of it only, and what it says is
-bounded and checked, before it leaves the child.
+Run by the hub's Python with nothing but the standard library. An image is hostile: its links are followed inside of it
+only, and what it says is bounded and checked, before it leaves the child.
 """
 
-import asyncio
 import errno
 import json
 import os
 import re
 import stat
 import sys
-from collections.abc import Callable
 
 Packages = list[tuple[str, str]]
 
@@ -27,45 +24,6 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!~-]{0,59}")
 _PYTHON = re.compile(r"python3(?:\.\d+)?")
 # What the file system says of itself, not of the image: it may be well again in a while.
 _SICK = (errno.EIO, errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN)
-_MAX_LINE = 1 << 20  # an answer: 5000 packages of 160 characters at most
-
-
-async def read(roots: list[str], deadline: float, tell: Callable[[str, Packages | None], None]) -> None:
-    """Tell the packages of the images at some directories, each as it is read; None where the file system is sick.
-
-    Ends where one takes more than `deadline` seconds: of it, and of what comes after it, nothing is told.
-    """
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        "-S",
-        __file__,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={},
-        cwd="/",
-        start_new_session=True,
-        limit=_MAX_LINE,
-    )
-    assert child.stdin and child.stdout
-    try:
-        child.stdin.write(json.dumps(roots).encode())
-        child.stdin.close()
-        while line := await asyncio.wait_for(child.stdout.readline(), deadline):
-            root, packages = json.loads(line)
-            tell(root, packages and [(name, version) for name, version in packages])
-        await child.wait()  # asyncio complains where the child was not waited for
-    except (asyncio.TimeoutError, ConnectionError, ValueError):
-        pass
-    finally:
-        # A child in an uninterruptible wait dies when the file system lets go of it: nobody waits for that.
-        if child.returncode is None:
-            try:
-                child.kill()
-                await asyncio.wait_for(child.wait(), 0.1)
-            except (ProcessLookupError, asyncio.TimeoutError):
-                pass
 
 
 def packages_of(root: str) -> Packages:
@@ -161,8 +119,8 @@ def inside(root: str, path: str) -> str:
 
 
 def main() -> None:
-    """The child: directories as JSON on standard input, a line of JSON for each on standard output, at once."""
-    for root in json.load(sys.stdin):
+    """The child: directories as a line of JSON on standard input, one for each on standard output, at once."""
+    for root in json.loads(sys.stdin.readline()):
         try:
             packages: Packages | None = packages_of(root)
         except OSError:

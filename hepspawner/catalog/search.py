@@ -1,6 +1,7 @@
 """What people type to find an image: words, and packages with versions (``torch 2.5``, ``root>=6.30``). Pure."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,7 +14,7 @@ _LEAST = 2
 """Letters from which a word is looked for among packages."""
 _OPERATOR = "===?|[<>~!]=|[<>=]"
 _AROUND = re.compile(rf"\s*({_OPERATOR}|,)\s*")
-_BOUNDED = re.compile(rf"([^<>=~!,]+)((?:(?:{_OPERATOR})[^<>=~!,]*,?)+)")
+_BOUNDED = re.compile(rf"([^<>=~!,]+)((?:{_OPERATOR}).*)")
 _BOUND = re.compile(rf"({_OPERATOR})([^<>=~!,]+)")
 _VERSION = re.compile(r"v?\d+(?:\.[0-9a-z*]*)*")
 
@@ -33,9 +34,11 @@ class Term:
         """Whether a text, in small letters, has all words."""
         return bool(self.words) and all(word in text for word in self.words)
 
-    def names(self, package: str) -> bool:
-        """Whether a package, its name plain, may be meant."""
-        return len(self.name) >= _LEAST and package.startswith(self.name)
+    def among(self, packages: Iterable[str]) -> list[str]:
+        """Of packages, their names plain, those that may be meant: the nearest first."""
+        if len(self.name) < _LEAST:
+            return []
+        return sorted((one for one in packages if one.startswith(self.name)), key=lambda name: (len(name), name))
 
 
 def plain(name: str) -> str:

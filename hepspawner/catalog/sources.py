@@ -17,7 +17,10 @@ _MAX_REFERENCE = 1000
 _MAX_ENTRIES = 20_000
 _DOCKER_HUB = ("registry.hub.docker.com", "index.docker.io", "docker.io", "")
 
-CATALOG_KEYS = ("name", "title", "description", "group", "tags", "path", "oci", "gpu", "jupyter_path", "default_url")
+CATALOG_KEYS = (
+    "name", "title", "description", "group", "family", "level", "tags", "path", "oci", "gpu", "jupyter_path",
+    "default_url",
+)  # fmt: skip
 """What is taken of an image of another site's catalog: what it is called and where it is. What would run or mount
 something, or tell who may use it where, is this site's to say, for the source."""
 

@@ -40,6 +40,8 @@ class Offer:
         self.site, self.who = site, who
         self._fields = fields or {}
         self.backends = {name: config for name, config in site.backends.items() if who.may(config.groups)}
+        self._able: dict[Any, dict[str, BackendConfig]] = {}
+        """Backends of images, of which thousands are alike."""
 
     @cached_property
     def images(self) -> dict[str, Image]:
@@ -94,11 +96,14 @@ class Offer:
         """The backends on which this user can run an image; all for an image of his own."""
         if image is None:
             return self.backends
-        return {
-            name: config
-            for name, config in self.backends.items()
-            if (image.backends is None or name in image.backends) and (image.gpu != "required" or self.kinds(name))
-        }
+        alike = None if image.backends is None else tuple(image.backends), image.gpu == "required"
+        if alike not in self._able:
+            self._able[alike] = {
+                name: config
+                for name, config in self.backends.items()
+                if (image.backends is None or name in image.backends) and (image.gpu != "required" or self.kinds(name))
+            }
+        return self._able[alike]
 
     def fields(self, backend: str) -> list[Field]:
         """Everything to choose on a backend."""

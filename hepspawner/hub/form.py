@@ -13,6 +13,7 @@ from .cards import Standing, cards, usable
 if TYPE_CHECKING:
     from ..templates import Templates
 
+UNREAD = "The lists of images cannot be read just now; try again in a minute."
 _MAX_ECHO = 4096
 _TYPES = {
     "local": "this machine",
@@ -57,8 +58,10 @@ def form_context(
     query_prefix: str,
     server: str = "",
     ran: Mapping[str, Any] | None = None,
+    incomplete: bool = False,
 ) -> dict[str, Any]:
-    """What form.html is rendered with. `ran`: what ran the last time, as `images.told` has it.
+    """What form.html is rendered with. `ran`: what ran the last time, as `images.told` has it. `incomplete`: a list of
+    images could not be read yet.
 
     `options` fill the fields in, as they were typed. `errors` and `notes` (presets that were dropped) are by field,
     `states` by image. `last` is the last choice in a line, "" where the fields hold something else.
@@ -80,6 +83,7 @@ def form_context(
         "groups": cards(offer, image, states),
         "searched": "images and packages" if any(one.packages for one in states.values()) else "images",
         "total": len(offer.images),
+        "unread": UNREAD if incomplete and not offer.images else "",
         "chosen": image.name if image else None,
         "very": very,
         "outlive": _outlive(image, rows, states),

@@ -1,5 +1,6 @@
 """What the hub answers: claim and report to launchers; images and preview to users; the form's page and its assets."""
 
+import asyncio
 import json
 import sys
 import time
@@ -28,6 +29,8 @@ from .tickets import TicketError
 
 STATIC = str(Path(__file__).parent / "static")
 _MAX_BODY = 64 * 1024
+_AT_ONCE = 50
+"""Images that are described without a pause for others: a site has thousands."""
 
 
 def handlers() -> list[tuple[Any, ...]]:
@@ -266,24 +269,25 @@ class UserHandler(HepHandler):
             raise web.HTTPError(404, f"there is no image {name[:100]!r} that you may use")
         return image
 
-    def root(self, offer: Offer, image: Image) -> str:
-        """Where an image really is, as far as the hub sees it."""
-        return self.runtime.state(image, offer).real
-
 
 class ImagesHandler(UserHandler):
     """The images that the signed-in user may use, or one of them; with `search`, the names of those that match."""
 
-    def get(self, name: str | None = None) -> None:
+    async def get(self, name: str | None = None) -> None:
         offer = self.spawner().offer()
         query = self.get_query_argument("search", None)
         if name is not None:
             self.write(json.dumps(self._model(offer, self.image(offer, name))))
         elif query is not None:
-            found = matching(self.runtime.packages.index, offer, query, lambda image: self.root(offer, image))
+            found = matching(self.runtime.packages.index, offer, query, self.runtime.catalog.roots())
             self.write(json.dumps({"images": found}))
         else:
-            self.write(json.dumps({"images": [self._model(offer, image) for image in offer.images.values()]}))
+            self.write('{"images": [')
+            for i, image in enumerate(offer.images.values()):
+                self.write((", " if i else "") + json.dumps(self._model(offer, image)))
+                if i % _AT_ONCE == _AT_ONCE - 1:
+                    await asyncio.sleep(0)
+            self.write("]}")
 
     def _model(self, offer: Offer, image: Image) -> dict[str, Any]:
         state = self.runtime.state(image, offer)
@@ -310,7 +314,8 @@ class PackagesHandler(UserHandler):
 
     def get(self, name: str) -> None:
         offer = self.spawner().offer()
-        packages = self.runtime.packages.index.packages(self.root(offer, self.image(offer, name)))
+        root = self.runtime.catalog.roots().get(self.image(offer, name).name, "")
+        packages = self.runtime.packages.index.packages(root)
         self.write(json.dumps({"packages": [{"name": package, "version": version} for package, version in packages]}))
 
 

@@ -2,7 +2,7 @@
 as they are (sites replace them); ours are fragments in them."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,10 @@ from tornado import web
 from ..catalog.packages import Index
 from ..catalog.search import parse
 from ..catalog.state import State
-from ..choice import Offer
+from ..choice import Offer, split_digest
 from ..session import summary
-from ..site.model import Image
 from .cards import Standing, about
-from .form import form_context, render_form
+from .form import UNREAD, form_context, render_form
 from .images import told
 from .run import Failure, Run
 
@@ -70,11 +69,12 @@ def draw_form(spawner: "HEPSpawner") -> str:
     server = spawner.name if server is None else server
     notes: dict[str, str] = {}
     link = getattr(spawner.handler, "hepspawner_preset", None)
-    if options is None and link:
-        options, notes = offer.preset(link)
-    elif options is None:
-        options, notes = offer.preset(spawner.orm_spawner.user_options)
-        last = summary(offer.choose(options), offer.site) if options else ""
+    if options is None:
+        given = link or spawner.orm_spawner.user_options
+        options, notes = offer.preset(given)
+        if runtime.catalog.incomplete and "image" in notes and not named(offer, given):
+            notes["image"] = UNREAD
+        last = summary(offer.choose(options), offer.site) if options and not link else ""
     hub = spawner.hub.base_url
     context = form_context(
         offer,
@@ -95,8 +95,15 @@ def draw_form(spawner: "HEPSpawner") -> str:
         server=server,
         ran=told(runtime, spawner.last_image) if spawner.last_image else None,
         query_prefix="opt-",
+        incomplete=runtime.catalog.incomplete,
     )
     return render_form(runtime.templates, context)
+
+
+def named(offer: Offer, options: Any) -> bool:
+    """Whether options name an image that is on offer."""
+    name = options.get("image") if isinstance(options, Mapping) else None
+    return isinstance(name, str) and split_digest(name, offer.images)[0] in offer.images
 
 
 def standing(state: State, index: Index) -> Standing:
@@ -105,9 +112,10 @@ def standing(state: State, index: Index) -> Standing:
     return Standing(state.ok, state.text, known, index.knows(state.real), state.real)
 
 
-def matching(index: Index, offer: Offer, query: str, root: Callable[[Image], str]) -> list[dict[str, Any]]:
-    """The images on offer that a search finds: their names and, where packages match, which. `root`: where each is."""
-    texts = ((image.name, root(image), image.text) for image in offer.images.values())
+def matching(index: Index, offer: Offer, query: str, roots: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The images on offer that a search finds: their names and, where packages match, which. `roots`: where they are,
+    by name."""
+    texts = ((name, roots.get(name, ""), image.text) for name, image in offer.images.items())
     return [{"name": name, "packages": packages} for name, packages in index.search(parse(query), texts).items()]
 
 

@@ -155,7 +155,10 @@ class Runtime:
         """Have the packages of all images read that are in sight; those that could not be are tried again."""
         while True:
             self._catalog_changed.clear()
-            await self.packages.follow(self.catalog.directories())
+            try:
+                await self.packages.follow(self.catalog.directories())
+            except OSError as error:  # this machine has no room for another process just now
+                self.log.error("hepspawner: packages could not be read: %s", error)
             try:
                 await asyncio.wait_for(self._catalog_changed.wait(), _PACKAGES_INTERVAL)
             except asyncio.TimeoutError:

@@ -32,7 +32,8 @@ def cvmfs() -> Iterator[Repository]:
 @pytest.fixture
 def site(site: dict[str, Any], cvmfs: Repository) -> dict[str, Any]:
     """The suite's site with a wish list, and one that is for few."""
-    wishlist = {"from": "wishlist", "file": f"{cvmfs.root}/recipe.yaml", "repository": str(cvmfs.root)}
+    place = {"file": f"{cvmfs.root}/recipe.yaml", "repository": str(cvmfs.root)}
+    wishlist = {"from": "wishlist", **place, "name": "{name}:{tag}"}
     listed = [
         {**wishlist, "include": "ghcr.io/*", "title": "{name} {tag}", "group": "Unpacked"},
         {**wishlist, "include": "gitlab*", "groups": ["insiders"]},
@@ -90,8 +91,12 @@ def test_with_cvmfs_hanging_completely(
 ) -> None:
     cvmfs.is_sick("hang")
     base = {"name": "base", "path": f"{cvmfs.root}/{WISHED[0]}"}
-    hub = new_hub({**site, "images": [base, *site["images"]]})
+    hub = new_hub({**site, "images": [one for one in site["images"] if "from" in one]})
     browser = hub.browser(user)
+    text = Page(browser.form().text).text
+    assert "cannot be read just now" in text and "ask the site's admins" not in text
+    hub.change_site({**site, "images": [base, *site["images"]]})
+    assert "cannot be read just now" in Page(browser.form(query="?opt-image=base:v1").text).text
     assert {"base", "tiny"} <= set(Page(browser.form().text).offered["image"])
     assert hub.start_server(user, {"image": "tiny"}).status_code == 201
     hub.ready(user)
@@ -106,7 +111,8 @@ def test_with_cvmfs_hanging_completely(
     known(hub, user, "base", "sandbox")
     # and a hub stops while it hangs
     cvmfs.is_sick("hang")
-    hub.change_site({**site, "images": [{**base, "path": f"{cvmfs.root}/{WISHED[1]}"}, *site["images"]]})
+    new = {**base, "path": f"{cvmfs.root}/ghcr.io/atlas/new:v1"}  # others may be known by now
+    hub.change_site({**site, "images": [new, *site["images"]]})
     eventually(lambda: hanging(cvmfs), "a child hangs")
     assert hub.process is not None
     hub.process.terminate()

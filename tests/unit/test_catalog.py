@@ -16,6 +16,7 @@ from hepspawner.catalog.state import State, described, silence
 from tests.rigs.cvmfs import trees
 from tests.unit.catalogs import Watched
 
+NAME = "{name}:{tag}"
 WISHED = ["ghcr.io/atlas/ml-base:v1", "ghcr.io/atlas/ml-base:v2", "gitlab-p4n.aip.de:5005/c4p/stacks/wn:latest"]
 
 
@@ -35,7 +36,7 @@ async def catalog():
 
 
 def wishlist(tree, **keys):
-    return {"from": "wishlist", "file": f"{tree}/recipe.yaml", "repository": str(tree), **keys}
+    return {"from": "wishlist", "file": f"{tree}/recipe.yaml", "repository": str(tree), "name": NAME, **keys}
 
 
 async def test_a_wish_list_over_duccs_layout(catalog, tree):
@@ -65,7 +66,7 @@ async def test_osgs_layout_has_absolute_links(catalog, tmp_path):
     trees.osg(tmp_path, str(tmp_path), "rootproject/root:6.32")
     (tmp_path / "docker_images.txt").write_text("ubuntu\nrootproject/root:6.*  # all\ngone/image\n")
     listed = {"from": "docker_images", "file": f"{tmp_path}/docker_images.txt", "repository": str(tmp_path)}
-    catalog.use(listed)
+    catalog.use({**listed, "name": NAME})
     await catalog.stock()
     assert catalog.kinds() == {
         "ubuntu:latest": "sandbox",
@@ -86,7 +87,9 @@ async def test_a_directory_of_sifs_and_sandboxes(catalog, tmp_path):
     (tmp_path / "circle").symlink_to("circle")
     trees.sandbox(tmp_path / 'it\'s "quoted"')
     trees.sandbox(tmp_path / "new\nline")
-    catalog.use({"from": "directory", "directory": str(tmp_path), "group": "Mine", "title": "{name} {tag}"})
+    catalog.use(
+        {"from": "directory", "directory": str(tmp_path), "group": "Mine", "title": "{name} {tag}", "name": NAME}
+    )
     await catalog.stock()
     kinds = catalog.kinds()
     assert kinds == {
@@ -101,6 +104,16 @@ async def test_a_directory_of_sifs_and_sandboxes(catalog, tmp_path):
     assert {image.group for image in catalog.images} == {"Mine"}
     (problem,) = catalog.problems
     assert "control characters" in problem and "\n" not in problem
+
+
+async def test_where_images_are_is_known_at_once_and_anew_after_each_change(catalog, tree):
+    catalog.use(wishlist(tree), {"name": "host", "prefix": "/usr"})
+    assert catalog.roots() == {}
+    await catalog.stock()
+    assert catalog.roots() == {name: catalog.of(name).real for name in ("ml-base:v1", "wn:latest", "host")}
+    moved = trees.ducc(tree, WISHED[0], "2")
+    await catalog.look_again()
+    assert catalog.roots()["ml-base:v1"].endswith(moved)
 
 
 async def test_another_sites_catalog(catalog, tree):

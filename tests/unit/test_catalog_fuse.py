@@ -60,7 +60,8 @@ def hang(cvmfs, monkeypatch):
 
 
 def wishlist(cvmfs):
-    return {"from": "wishlist", "file": f"{cvmfs.root}/recipe.yaml", "repository": str(cvmfs.root)}
+    place = {"file": f"{cvmfs.root}/recipe.yaml", "repository": str(cvmfs.root)}
+    return {"from": "wishlist", **place, "name": "{name}:{tag}"}
 
 
 def children_of(parent):

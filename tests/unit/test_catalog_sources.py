@@ -118,6 +118,8 @@ images:
   - name: theirs
     title: A title
     group: Theirs
+    family: Planets
+    level: Venus
     tags: [alma9]
     path: [/cvmfs/x/one, /cvmfs/x/two]
     gpu: required
@@ -144,8 +146,11 @@ def test_of_another_sites_catalog_only_what_is_safe_is_taken():
     listing = read_catalog(CATALOG, "images.yaml")
     (image,) = listing.images
     assert (image.path, image.fallbacks) == ("/cvmfs/x/one", ("/cvmfs/x/two",))
-    assert image.keys == {"name": "theirs", "title": "A title", "group": "Theirs", "tags": ["alma9"], "gpu": "required"}
-    assert [problem.partition(":")[0] for problem in listing.problems] == ["line 14", "line 16", "line 18"]
+    assert image.keys == {
+        "name": "theirs", "title": "A title", "group": "Theirs", "family": "Planets", "level": "Venus",
+        "tags": ["alma9"], "gpu": "required",
+    }  # fmt: skip
+    assert [problem.partition(":")[0] for problem in listing.problems] == ["line 16", "line 18", "line 20"]
     assert [one.path for one in read_catalog(b"- {name: a, path: /cvmfs/x/a}", "x").images] == ["/cvmfs/x/a"]
 
 
@@ -238,7 +243,7 @@ def test_images_get_what_the_source_says():
 
 def test_include_and_exclude_look_at_path_and_reference():
     listing = read_wishlist(WISHES, "x")
-    assert [i.name for i in made(source(include="ghcr.io/x/*", exclude=["*:v1"]), listing)] == [
+    assert [i.title for i in made(source(include="ghcr.io/x/*", exclude=["*:v1"]), listing)] == [
         "untagged:latest",
         f"pinned:sha256:{'ab' * 32}",
     ]
@@ -259,9 +264,9 @@ def site_with(*entries):
 def test_written_out_entries_override_and_names_stay_unique():
     site = site_with(
         {"name": "first", "path": "/cvmfs/u.ch/ghcr.io/x/both:v1", "title": "Written out"},
-        {"from": "wishlist", "file": "/cvmfs/u.ch/a", "exclude": "*untagged*"},
+        {"from": "wishlist", "file": "/cvmfs/u.ch/a", "exclude": "*untagged*", "name": "{name}:{tag}"},
         {"name": "wn:latest", "prefix": "/opt"},
-        {"from": "docker_images", "file": "/cvmfs/u.ch/b"},
+        {"from": "docker_images", "file": "/cvmfs/u.ch/b", "name": "{name}:{tag}"},
     )
     wishes = made(site.sources[0], read_wishlist(WISHES, "x"))
     docker = made(site.sources[1], read_docker_images(b"a/same:1\nb/same:1\nc/wn:latest", "x"))
@@ -273,6 +278,20 @@ def test_written_out_entries_override_and_names_stay_unique():
     # a name depends on its image alone: what stands before it may come and go
     again = whole_site(site, [[], list(reversed(docker))])
     assert {i.name: i.path for i in again.images}.items() <= {i.name: i.path for i in whole.images}.items()
+
+
+def test_the_name_of_a_found_image_never_becomes_anothers():
+    """A link that was saved while one of two was listed, or neither, means the same when the other comes."""
+    site = site_with({"from": "wishlist", "file": "/cvmfs/u.ch/a"}, {"from": "directory", "directory": "/cvmfs/u.ch/d"})
+    lists = [b"input: [https://ghcr.io/a/base:v1]", b"input: [https://ghcr.io/b/base:v1]"]
+    first, second = (made(site.sources[0], read_wishlist(raw, "x")) for raw in lists)
+    other = made(site.sources[1], read_directory(["base:v1"]), "/cvmfs/u.ch/d")
+    names: dict[str, set[str]] = {}
+    for some in ([first, []], [second, []], [[*first, *second], other], [[], other]):
+        for image in whole_site(site, some).images:
+            names.setdefault(image.name, set()).add(image.path[0])
+            assert image.title == "base:v1" and image.name.startswith("base:v1-")
+    assert len(names) == 3 and all(len(paths) == 1 for paths in names.values())
 
 
 @pytest.mark.parametrize(

@@ -507,7 +507,8 @@ def test_two_thousand_images_stay_small():
     spec.loader.exec_module(bench)
     offer, dead = bench.fake_offer(2000, 100), Standing(text="CVMFS does not answer since 14:02", packages=True)
     assert len(draw(offer, states=dict.fromkeys(offer.images, dead)).encode()) < 300_000
-    html = bench.render(offer, Templates([], LOG), "/hub/static")
+    catalog = bench.fake_catalog(offer.site)
+    html = bench.render(catalog, bench.fake_index(catalog, 10), Templates([], LOG), "/hub/static")
     page = Elements(html)
     assert len(page.all("input", name="image")) == 2000
     assert len(page.all("li")) == 100
@@ -519,6 +520,13 @@ def test_no_images_and_no_backends_still_make_a_page():
     assert "no image that you may use" in draw(offer_of(closed))
     backends = {"htc": {**HTC, "groups": ["insiders"]}}
     assert "no image that you may use" in draw(offer_of(IMAGES[:1], backends), options={"backend": "htc"})
+
+
+def test_where_no_list_of_images_could_be_read_nobody_is_sent_to_the_admins():
+    closed = offer_of([{**image, "groups": ["insiders"]} for image in IMAGES])
+    html = draw(closed, incomplete=True)
+    assert "try again in a minute" in html and "no image that you may use" not in html
+    assert "try again in a minute" not in draw(offer_of(), incomplete=True)
 
 
 @pytest.mark.parametrize(

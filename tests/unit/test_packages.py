@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from hepspawner.catalog import inside, packages
+from hepspawner.catalog import child, inside, packages
 from hepspawner.catalog.inside import packages_of
 from hepspawner.catalog.packages import Index, Packages
 from hepspawner.catalog.search import holds, parse
@@ -104,7 +104,7 @@ def test_no_list_is_longer_than_what_the_hub_reads(tmp_path):
     (tmp_path / "list-of-pkgs-inside.txt").write_text("".join(f"{'p' * 60}{i} {'1' * 50}.{i}\n" for i in range(15_000)))
     found = packages_of(str(tmp_path))
     assert len(found) == 5000
-    assert len(json.dumps([str(tmp_path), found])) < inside._MAX_LINE
+    assert len(json.dumps([str(tmp_path), found])) < child._MAX_LINE
 
 
 # --- by a child
@@ -123,15 +123,6 @@ async def test_images_are_read_once(tmp_path, monkeypatch):
     assert known.index.search(parse("a"), []) == {}
 
 
-async def test_what_comes_while_others_are_read_is_read_next(tmp_path):
-    for name in ("a", "b"):
-        installed(tmp_path / name, f"conda-meta/{name}-1.0-0.json")
-    known = Packages(LOG)
-    a, b = str(tmp_path / "a"), str(tmp_path / "b")
-    await asyncio.gather(known.follow([a]), known.follow([a, b]))
-    assert known.index.roots() == [a, b]
-
-
 async def test_an_image_that_hangs_holds_nothing_up(tmp_path, monkeypatch, caplog):
     """The child is real; what it is run on stops at one image."""
     for name in ("a", "b", "c"):
@@ -144,7 +135,7 @@ async def test_an_image_that_hangs_holds_nothing_up(tmp_path, monkeypatch, caplo
     )
     monkeypatch.setattr(inside, "__file__", str(hanging))
     monkeypatch.setattr(packages, "_DEADLINE", 6.0)
-    monkeypatch.setattr(packages, "_repository", lambda root: root)
+    monkeypatch.setattr(packages, "file_system_of", lambda path, mounts: path)
     known = Packages(LOG)
     roots = [str(tmp_path / name) for name in ("a", "b", "c")]
     await asyncio.wait_for(known.follow(roots), PATIENCE)
@@ -157,7 +148,9 @@ async def test_an_image_that_hangs_holds_nothing_up(tmp_path, monkeypatch, caplo
 
 async def test_a_sick_file_system_is_asked_again_later(tmp_path, monkeypatch, caplog):
     sick = tmp_path / "sick.py"
-    sick.write_text("import sys, json\nfor root in json.load(sys.stdin): print(json.dumps([root, None]), flush=True)\n")
+    sick.write_text(
+        "import sys, json\nfor root in json.loads(sys.stdin.readline()): print(json.dumps([root, None]), flush=True)\n"
+    )
     monkeypatch.setattr(inside, "__file__", str(sick))
     known = Packages(LOG)
     await asyncio.wait_for(known.follow(["/cvmfs/a/1"]), PATIENCE)
@@ -169,10 +162,43 @@ async def test_a_sick_file_system_is_asked_again_later(tmp_path, monkeypatch, ca
     assert known.index.knows(str(tmp_path / "a"))
 
 
-@pytest.mark.parametrize("talk", ["nonsense", "", '["/x"]', "[]", '["/x", [["a"]]]'])
+async def test_a_child_that_cannot_be_killed_is_not_joined_by_others(tmp_path, monkeypatch):
+    """No process can be made to outlive its kill here: this one only says so."""
+    silent = tmp_path / "silent.py"
+    silent.write_text("import time\ntime.sleep(1000)\n")
+    monkeypatch.setattr(inside, "__file__", str(silent))
+    monkeypatch.setattr(packages, "_DEADLINE", 0.1)
+    monkeypatch.setattr(packages, "_PAUSE", 0.0)
+    started, stuck = [], True
+    start = packages.Child.start
+    monkeypatch.setattr(packages.Child, "stuck", property(lambda self: stuck))
+    monkeypatch.setattr(packages.Child, "start", lambda argv, asked: started.append(asked) or start(argv, asked))
+    known = Packages(LOG)
+    a, b = "/cvmfs/a/1", "/cvmfs/b/1"
+    await known.follow([a])
+    await known.follow([a, b])
+    await known.follow([a, b])
+    assert started == [[a], [b]]
+    stuck = False
+    await known.follow([a])
+    assert started == [[a], [b], [a]]
+
+
+async def test_no_room_for_a_process_is_told_and_nothing_is_lost(tmp_path, monkeypatch):
+    installed(tmp_path / "a", "conda-meta/a-1.0-0.json")
+    known, root = Packages(LOG), str(tmp_path / "a")
+    with monkeypatch.context() as full:
+        full.setattr(inside.sys, "executable", "/nowhere")
+        with pytest.raises(OSError):
+            await known.follow([root])
+    await known.follow([root])
+    assert known.index.knows(root)
+
+
+@pytest.mark.parametrize("talk", ["nonsense", "", '["/x"]', "[]", "5", '["/x", [["a"]]]'])
 async def test_a_child_that_talks_nonsense_tells_nothing(tmp_path, monkeypatch, talk):
     talker = tmp_path / "talker.py"
-    talker.write_text(f"import sys\nsys.stdin.read()\nprint({talk!r})\n")
+    talker.write_text(f"import sys\nsys.stdin.readline()\nprint({talk!r})\n")
     monkeypatch.setattr(inside, "__file__", str(talker))
     known = Packages(LOG)
     await asyncio.wait_for(known.follow(["/x"]), PATIENCE)
@@ -228,6 +254,8 @@ def test_what_is_found(query, expected):
 
 @given(st.text(max_size=300))
 @example("torch ==")
+@example("a" + 190 * "=" + "~")
+@example("a" + 66 * "==~")
 @example("<<<>>>== ~= ,,")
 @example("a>=1.0.*")
 @example("root>=6..")
@@ -288,3 +316,41 @@ def test_hostile_lists_do_not_fill_the_memory(monkeypatch):
     for i in range(10):
         index.add(f"/{i}", [(f"p{i}-{j}", "1") for j in range(5)])
     assert sum(len(index.packages(f"/{i}")) for i in range(10)) == 10
+
+
+def test_no_package_takes_the_place_of_all():
+    """20 images that list thousands of versions, each their own, neither slow a search nor shut others out."""
+    index = Index()
+    for i in range(20):
+        index.add(f"/{i}", [("numpy", f"{i}.{j}") for j in range(5000)])
+    index.add("/good", [("torch", "2.5.1")])
+    assert index.left_out and len(index.search(parse("numpy"), [(f"{i}", f"/{i}", "") for i in range(20)])) == 1
+    assert index.search(parse("torch 2.5"), [("good", "/good", "")]) == {"good": ["torch 2.5.1"]}
+    for i in range(20):
+        index.forget(f"/{i}")
+    index.add("/later", [("numpy", "2.1.3")])
+    assert index.search(parse("numpy 2.1"), [("later", "/later", "")]) == {"later": ["numpy 2.1.3"]}
+    assert index.packages("/later") == [("numpy", "2.1.3")] and index.packages("/good") == [("torch", "2.5.1")]
+
+
+async def test_what_is_left_out_is_told_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(packages, "_MAX_VERSIONS", 1)
+    roots = [str(tmp_path / name) for name in "abc"]
+    for i, root in enumerate(roots):
+        installed(tmp_path / root, f"conda-meta/six-1.{i}-0.json")
+    known = Packages(LOG)
+    await known.follow(roots)
+    assert known.index.roots() == roots
+    (record,) = caplog.records
+    assert "too many versions" in record.message and roots[1] in record.message
+
+
+async def test_others_have_their_turn_while_many_are_forgotten():
+    known, turns = Packages(LOG), []
+    for i in range(50):
+        known.index.add(f"/{i}", [("numpy", "1.0")])
+    forgetting = asyncio.ensure_future(known.follow([]))
+    while not forgetting.done():
+        turns.append(len(known.index))
+        await asyncio.sleep(0)
+    assert len(turns) >= 50 and not known.index.roots()
