@@ -67,6 +67,26 @@ def places_of(path: str, digest: str) -> list[str]:
     return [place for root in roots for place in (f"{root}/.flat/{head}/{digest}", f"{root}/.images/{head}/{rest}")]
 
 
+def directory_of(path: str, real: str) -> str:
+    """Where any machine has what a path leads to here, with its digest; the path itself where its layout has none."""
+    digest = layout_of(path, real).digest
+    repository = _REPOSITORY.match(path)
+    if repository is None or not digest:
+        return real if digest else path
+    # A machine may have /cvmfs somewhere else, and a link to it.
+    own = (place for place in places_of(path, digest) if real.endswith(place[repository.end() :]))
+    return next(own, path)
+
+
+def is_within(path: str, real: str) -> bool:
+    """Whether an image's real place can be told of the image at a path: from its repository of CVMFS no link of it
+    leads to another, and from elsewhere to none."""
+    repository = _REPOSITORY.match(path)
+    if repository is None:
+        return not real.startswith("/cvmfs/")
+    return repository.group().removeprefix("/cvmfs") + "/" in real
+
+
 def may_outlive(layout: Layout, runtime: int | None) -> bool:
     """Whether a server of so many seconds (None: without limit) may still run when its image has been removed."""
     return layout.grace is not None and (runtime is None or runtime > layout.grace)
