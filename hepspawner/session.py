@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from . import apptainer
-from .catalog.layouts import PLACE, layout_of, places_of, short
+from .catalog.examine import PLACE
+from .catalog.layouts import layout_of, places_of, short
 from .catalog.references import is_reference
 from .choice import Choice
 from .site.model import BackendConfig, Gpu, Image, Mount, Site

@@ -11,13 +11,10 @@ import re
 from dataclasses import dataclass
 
 from ..units import format_time
+from .examine import PLACE
 
 DIGEST = re.compile(r"[0-9a-f]{12,128}")
 """A digest as it stands in a name: ``ml-base@8e1e32f4…``."""
-
-PLACE = r"/\.(?:flat/[0-9a-f]{2}/|images/)([0-9a-f]{2}/?[0-9a-f]{10,126})$"
-"""What the end of a resolved path is in either layout; without its slash the group is the digest. The launcher gets it
-with the claim."""
 
 _REPOSITORY = re.compile(r"/cvmfs/[^/]+")
 

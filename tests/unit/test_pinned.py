@@ -182,6 +182,26 @@ def test_a_launcher_can_tell_of_its_own_image_only(run, report):
     assert take_report(hub, run, report) == {} and hub.catalog.leads_to(TAG) == "" and run.image == {}
 
 
+def test_a_pinned_start_tells_nothing_of_the_image_of_today(run):
+    hub = Hub()
+    take_report(hub, run, {"images": [[TAG, "sandbox", flat(NEW)]]})
+    run.options, run.places, run.also = {"image": f"base@{OLD}"}, [flat(OLD)], [TAG]
+    take_report(hub, run, {"images": [[flat(OLD), "sandbox", flat(OLD)]]})
+    assert hub.catalog.leads_to(TAG) == flat(NEW)
+    assert hub.catalog.state(hub.site.image("base"), hub.site.backends.values()).digest == NEW
+
+
+def test_where_nobody_is_to_look_nothing_is_kept(run):
+    hub = Hub("none")
+    take_report(hub, run, {"images": [[TAG, "missing", ""]]})
+    assert hub.catalog.state(hub.site.image("base"), hub.site.backends.values()).text == ""
+
+
+def test_a_place_in_another_repository_is_no_digest(run):
+    take_report(Hub(), run, {"place": TAG, "real": f"/cvmfs/secret.ch/.flat/{OLD[:2]}/{OLD}"})
+    assert run.image["digest"] == ""
+
+
 def test_a_digest_that_is_gone_is_told_with_what_is_there(run):
     run.options, run.places, run.also = {"image": f"base@{OLD}"}, [flat(OLD)], [TAG]
     found = take_report(Hub(), run, {"images": [[flat(OLD), "missing", ""], [TAG, "sandbox", flat(NEW)]]})
