@@ -23,7 +23,7 @@ _ROOT_OF_A_SYSTEM = ("usr", ".singularity.d")
 _MAX_MANIFEST = 4 * 2**20
 
 PLACE = r"/\.(?:flat/[0-9a-f]{2}/(?!../)|images/(?=../))([0-9a-f]{2}/?[0-9a-f]{10,126})\Z"
-"""What the end of a resolved path is: DUCC names the directory of an image by the image's id, OSG's scripts by a hash of
+"""What a resolved path ends with: DUCC names the directory of an image by the image's id, OSG's scripts by a hash of
 their own. Without its slash the group is the digest. The launcher gets it with the claim."""
 
 
