@@ -15,6 +15,7 @@ from hepspawner.hub.run import Failure, Run
 from hepspawner.hub.runtime import Runtime
 from hepspawner.session import summary
 from hepspawner.site.load import load_site
+from hepspawner.spawner import HEPSpawner
 
 OLD, NEW = "8e" + 62 * "1", "99" + 62 * "a"
 TAG = "/cvmfs/unpacked.cern.ch/ghcr.io/x/base:v1"
@@ -208,3 +209,14 @@ def test_a_digest_that_is_gone_is_told_with_what_is_there(run):
     assert f"there is today: base@{NEW}" in missing_words(run, Failure("It failed."), found).message
     run.also = []
     assert missing_words(run, Failure("It failed."), found) == Failure("It failed.")
+
+
+@pytest.mark.parametrize(
+    "allow, pulls", [(["/data/*"], False), (["/data/*", "docker://ghcr.io/*"], True), (None, False)]
+)
+def test_a_site_whose_users_may_have_images_pulled_waits_for_that(allow, pulls):
+    site = load_site({**SITE_FILE, **({"custom_images": {"allow": allow}} if allow else {})})
+    runtime = SimpleNamespace(site=site, queues=False, pulls=Runtime.pulls.fget(SimpleNamespace(site=site)))
+    spawner = HEPSpawner()
+    spawner.user = SimpleNamespace(settings={"hepspawner": runtime})
+    assert spawner.start_timeout == (86400 if pulls else 600)
