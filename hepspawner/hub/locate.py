@@ -67,7 +67,7 @@ async def locate(
     if not backend.runs_images or not image.path:
         return Located(image.path, [])
     # No launcher looks where the link leads, or which place is there.
-    directory = directory_of(state.path, state.real)
+    directory = directory_of(state.path, state.real) if state.kind in PRESENT else state.path
     return Located([directory], [], pinned=state.path if directory != state.path else "")
 
 
@@ -106,6 +106,8 @@ async def _pinned(
 
 def _one_of(located: Located, runtime: "Runtime", digest: str) -> Located:
     """Of the places that a digest may be at the one to be run, where no launcher looks for it."""
+    if len(located.places) == 1:  # the hub saw it there
+        return replace(located, pinned=located.also[0])
     for path in located.also:
         layout = layout_of(path, runtime.catalog.leads_to(path))
         likely = [place for place in located.places if layout.digest and layout_of(path, place).grace == layout.grace]
