@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from . import apptainer
-from .catalog.layouts import PLACE, places_of, short
+from .catalog.examine import PLACE
+from .catalog.layouts import layout_of, places_of, short
 from .catalog.references import is_reference
 from .choice import Choice
 from .site.model import BackendConfig, Gpu, Image, Mount, Site
@@ -134,9 +135,11 @@ def is_secret(name: str) -> bool:
 
 
 def build_session(request: Request) -> Session:
-    """The session of a request."""
+    """The session of a request. Raises ValueError where the site has no such image, or the image no place."""
     choice, site, backend = request.choice, request.site, request.backend
     image = site.image(choice.image) if choice.image else None
+    if choice.image and image is None:
+        raise ValueError(f"the site has no image {choice.image}")
     places = [*request.places] or places_of_choice(choice, image)
     reference = choice.custom_image if choice.custom_image and is_reference(choice.custom_image) else None
     prefix = image.prefix if image else None
@@ -156,7 +159,8 @@ def build_session(request: Request) -> Session:
         raise ValueError(f"image {choice.image} has no path, and this backend needs one")
     elif theirs:
         # The launcher is in the container: what the image and the backend set there is the server's, too.
-        own = {"HEPSPAWNER_IMAGE_PATH": literal(places[0]), "HEPSPAWNER_IMAGE_DIGEST": ""}
+        digest = layout_of(places[0], places[0]).digest
+        own = {"HEPSPAWNER_IMAGE_PATH": literal(places[0]), "HEPSPAWNER_IMAGE_DIGEST": digest}
         environment, inherit = {"HOME": "@HOME@", **variables, **own}, {"*": "*"}
         requires = [{"path": mount.target, "what": "mount"} for mount in mounts if not mount.optional]
         mounts = []

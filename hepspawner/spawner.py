@@ -64,8 +64,9 @@ class HEPSpawner(Spawner):
 
     @default("start_timeout")
     def _start_timeout(self) -> int:
-        # The first start of an image that is not in the node's CVMFS cache takes minutes; a queue may take a day.
-        return _QUEUE_TIMEOUT if self.user and self.runtime.queues else _NODE_TIMEOUT
+        # The first start of an image that is not in the node's CVMFS cache takes minutes; a queue may take a day, and
+        # so may a pull, which goes on as long as it is heard of.
+        return _QUEUE_TIMEOUT if self.user and (self.runtime.queues or self.runtime.pulls) else _NODE_TIMEOUT
 
     @default("options_form")
     def _options_form(self) -> Any:
@@ -153,7 +154,7 @@ class HEPSpawner(Spawner):
         choice, offer = chosen
         tag = runtime.tag(self.user.name, self.name, secrets.token_hex(16))
         run = Run(tag, choice.backend, summary(choice, offer.site), choice.options())
-        run.choice = choice
+        run.choice, run.site = choice, offer.site
         run.submitting = True
         self._take_on(run)
         self.orm_spawner.state = self.get_state()
@@ -189,8 +190,12 @@ class HEPSpawner(Spawner):
                     self.runtime.watch.give_up(run, Failure(text, advice))
 
     async def _locate(self, run: Run, choice: Choice, offer: Offer) -> None:
-        found = await locate(self.runtime, choice, offer, self.cmd[0])
+        ran = [(one.state or {}).get("last_image") or {} for one in self.user.orm_spawners.values()]
+        found = await locate(self.runtime, choice, offer, self.cmd[0], ran)
         run.places, run.also = found.places, found.also
+        if found.pinned:
+            run.runs_from(found.pinned, found.places[0])
+        self._store(state=self.get_state())  # a hub that comes after this one must not look where the tag led later
         if found.problem:
             run.end(Failure(found.problem), 1)
             raise Refused(400, Failure(found.problem))
@@ -318,7 +323,10 @@ class HEPSpawner(Spawner):
         if run.choice is None:
             await self.runtime.catalog.settled()  # its image may be one that a source finds
         try:
-            choice = run.choice or self._choose(run.options)[0]
+            if run.choice is None:
+                run.choice, offer = self._choose(run.options)
+                run.site = offer.site
+            choice = run.choice
         except Refused as problem:
             if self.runtime.catalog.incomplete:
                 raise web.HTTPError(503, "a list of images cannot be read yet: the image may be on it") from None

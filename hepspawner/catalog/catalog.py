@@ -2,16 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping
 from typing import Any
 
 from ..backends.base import Log
 from ..site.model import BackendConfig, Image, Site, Source
 from .child import Child, Silent
 from .found import make_image, whole_site
-from .probe import digest_of
+from .layouts import is_within, layout_of
 from .read import COMMAND
-from .repository import Repository, Seen, file_system_of, mount_points
+from .repository import Repository, Seen, file_system_of, mount_points, with_digest
 from .state import PRESENT, State, clock
 
 _LOOK_INTERVAL = 60.0
@@ -116,6 +116,7 @@ class Catalog:
         self._repositories: dict[str, Repository] = {}
         self._tasks: dict[Any, asyncio.Task[Any]] = {}
         self._told: dict[str, State] = {}
+        self._told_digests: dict[str, tuple[str, ...]] = {}
         self._by_name: dict[str, Image] = {}
         self._where: dict[str, Repository] = {}
         self._listed: set[str] = set()
@@ -165,6 +166,7 @@ class Catalog:
         self.site = whole_site(self._written, [one.images for one in self._following])
         self._by_name = {image.name: image for image in self.site.images}
         self._told = {name: told for name, told in self._told.items() if name in self._by_name}
+        self._told_digests = {name: them for name, them in self._told_digests.items() if name in self._by_name}
         lists = (one.images for one in self._following if one.source.kind in _LISTS)
         self._listed = {path for images in lists for image in images for path in image.path}
         self._arrange()
@@ -232,14 +234,38 @@ class Catalog:
         return State(kind, path, fact.real, fact.digest, fact.published, fact.size, since, seen.at, why)
 
     def told(self, name: str, path: str, why: str = "", real: str = "") -> None:
-        """A node says of an image: it is at a path (and really at another), or why it cannot be used there."""
+        """A node says of an image: it is at a path (and really at another), or why it cannot be used there.
+
+        That is the word of a user's launcher: it may not lead others to another repository.
+        """
+        real = real if is_within(path, real) else ""
+        digest = layout_of(path, real).digest
         now, before = time.time(), self._told.get(name)
         why = f"a node said at {clock(now)}: {why}" if why else ""
         same = before is not None and bool(before.why) == bool(why)
         since = before.since if before and same else now
         if name in self._by_name:
-            self._told[name] = State("on the node", path, real, digest_of(real), since=since, at=now, why=why)
+            self._told[name] = State("on the node", path, real, digest, since=since, at=now, why=why)
+            self._told_digests[name] = with_digest(self._told_digests.get(name, ()), digest)
             self.on_change()
+
+    def knows(self, image: Image, digest: str, ran: bool, offered: Container[str]) -> bool:
+        """Whether an image is known to be, or to have been, what a digest names, so that it may be started by that.
+
+        What the hub saw behind the image's places since it began counts. What nodes told of it, and that the user's own
+        server `ran` from it, is the word of users' launchers: not where the digest is one of another image, and that
+        is not among the `offered` ones.
+        """
+        if digest in self._seen_digests(image):
+            return True
+        others = (one for one in self.images if one.name not in offered)
+        if any(digest in (*self._seen_digests(one), *self._told_digests.get(one.name, ())) for one in others):
+            return False
+        return ran or digest in self._told_digests.get(image.name, ())
+
+    def _seen_digests(self, image: Image) -> set[str]:
+        seen = (self._where[path].seen.get(path) for path in image.places if path in self._where)
+        return {digest for one in seen if one for digest in one.digests}
 
     def leads_to(self, path: str) -> str:
         """What a place of an image leads to with its links resolved, as it was seen or a node told last; empty where

@@ -22,9 +22,9 @@ _SIF_MAGIC_AT = 32
 _ROOT_OF_A_SYSTEM = ("usr", ".singularity.d")
 _MAX_MANIFEST = 4 * 2**20
 
-# DUCC names the directory of an image by the image's id, OSG's scripts by a hash of their own.
-_DUCC = re.compile(r"(?P<root>/.*)/\.flat/(?P<head>[0-9a-f]{2})/(?P<digest>(?P=head)[0-9a-f]{62})")
-_OSG = re.compile(r"(?P<root>/.*)/\.images/(?P<head>[0-9a-f]{2})/(?P<rest>[0-9a-f]{8,126})")
+PLACE = r"/\.(?:flat/[0-9a-f]{2}/(?!../)|images/(?=../))([0-9a-f]{2}/?[0-9a-f]{10,126})\Z"
+"""What a resolved path ends with: DUCC names the directory of an image by the image's id, OSG's scripts by a hash of
+their own. Without its slash the group is the digest. The launcher gets it with the claim."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ NO_ANSWER = Fact("no answer")
 
 def digest_of(real: str) -> str:
     """The digest in the name of an image's real directory; empty where the layout has none."""
-    ducc, osg = _DUCC.fullmatch(real), _OSG.fullmatch(real)
-    return ducc["digest"] if ducc else osg["head"] + osg["rest"] if osg else ""
+    found = re.search(PLACE, real)
+    return found[1].replace("/", "") if found else ""
 
 
 def examine(path: str) -> Fact:
@@ -118,12 +118,13 @@ def mark_of(found: os.stat_result) -> "tuple[int, ...]":
 
 def _manifest(path: str, real: str) -> "tuple[int, str]":
     """Bytes of the compressed layers that DUCC's manifest of an image lists, and what is wrong with it."""
-    ducc = _DUCC.fullmatch(real)
-    if not ducc or not path.startswith(ducc["root"] + "/"):
+    ducc = re.search(PLACE, real)
+    root = real[: ducc.start()] if ducc else ""
+    if not ducc or "/" in ducc[1] or not path.startswith(root + "/"):
         return 0, ""
     try:
         file = os.open(
-            os.path.join(ducc["root"], ".metadata", path[len(ducc["root"]) + 1 :], "manifest.json"),
+            os.path.join(root, ".metadata", path[len(root) + 1 :], "manifest.json"),
             os.O_RDONLY | os.O_NONBLOCK,
         )
         try:
@@ -140,7 +141,7 @@ def _manifest(path: str, real: str) -> "tuple[int, str]":
         size = sum(int(layer["size"]) for layer in manifest.get("layers", []))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return 0, "its manifest.json cannot be read"
-    if told.split(":")[-1] != ducc["digest"]:
+    if told.split(":")[-1] != ducc[1]:
         return 0, f"its manifest.json tells of another image, {ascii(told)[1:-1][:19]}"
     return (size if 0 <= size < 2**60 else 0), ""
 

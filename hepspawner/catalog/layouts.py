@@ -11,13 +11,10 @@ import re
 from dataclasses import dataclass
 
 from ..units import format_time
+from .examine import PLACE
 
 DIGEST = re.compile(r"[0-9a-f]{12,128}")
 """A digest as it stands in a name: ``ml-base@8e1e32f4…``."""
-
-PLACE = r"/\.(?:flat/[0-9a-f]{2}/|images/)([0-9a-f]{2}/?[0-9a-f]{10,126})$"
-"""What the end of a resolved path is in either layout; without its slash the group is the digest. The launcher gets it
-with the claim."""
 
 _REPOSITORY = re.compile(r"/cvmfs/[^/]+")
 
@@ -65,6 +62,26 @@ def places_of(path: str, digest: str) -> list[str]:
     roots = [repository.group()] if repository else parents[::-1]
     head, rest = digest[:2], digest[2:]
     return [place for root in roots for place in (f"{root}/.flat/{head}/{digest}", f"{root}/.images/{head}/{rest}")]
+
+
+def directory_of(path: str, real: str) -> str:
+    """Where any machine has what a path leads to here, with its digest; the path itself where its layout has none."""
+    digest = layout_of(path, real).digest
+    repository = _REPOSITORY.match(path)
+    if repository is None or not digest:
+        return real if digest else path
+    # A machine may have /cvmfs somewhere else, and a link to it.
+    own = (place for place in places_of(path, digest) if real.endswith(place[repository.end() :]))
+    return next(own, path)
+
+
+def is_within(path: str, real: str) -> bool:
+    """Whether an image's real place can be told of the image at a path: from its repository of CVMFS no link of it
+    leads to another, and from elsewhere to none."""
+    repository = _REPOSITORY.match(path)
+    if repository is None:
+        return not real.startswith("/cvmfs/")
+    return repository.group().removeprefix("/cvmfs") + "/" in real
 
 
 def may_outlive(layout: Layout, runtime: int | None) -> bool:

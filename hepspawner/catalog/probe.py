@@ -8,9 +8,9 @@ from typing import Any
 
 from . import examine as _examine
 from .child import Child, Silent
-from .examine import NO_ANSWER, Fact, digest_of, examine
+from .examine import NO_ANSWER, Fact, examine
 
-__all__ = ["NO_ANSWER", "Fact", "digest_of", "examine", "look", "start", "told"]
+__all__ = ["NO_ANSWER", "Fact", "examine", "look", "start", "told"]
 
 _CHILD = ["-S", str(Path(_examine.__file__))]
 

@@ -18,6 +18,7 @@ _LONGEST_PAUSE = 600.0
 _ABSENT_PAUSE = 600.0
 _LONGEST_ABSENT_PAUSE = 3600.0
 _MOST_STUCK = 3
+_DIGESTS = 20
 
 
 def file_system_of(path: str, mounts: Iterable[str]) -> str:
@@ -80,6 +81,8 @@ class Seen:
     was_present: bool = False
     absent: bool = False
     """Whether its whole repository is missing."""
+    digests: tuple[str, ...] = ()
+    """The last ones that it led to, since the hub began."""
 
     def take(self, fact: Fact, now: float, absent: bool = False) -> bool:
         """Keep an answer; True where it says something new."""
@@ -91,7 +94,13 @@ class Seen:
                 self.since = now
             self.fact, self.at, self.silent, self.why, self.absent = fact, now, 0, "", absent
             self.was_present |= fact.kind in PRESENT
+            self.digests = with_digest(self.digests, fact.digest)
         return before != (self.fact and self.fact.kind, self.fact and self.fact.real, self.silent, self.absent)
+
+
+def with_digest(known: tuple[str, ...], digest: str) -> tuple[str, ...]:
+    """The digests of an image, with one more; the oldest go."""
+    return (*known, digest)[-_DIGESTS:] if digest and digest not in known else known
 
 
 @dataclass
@@ -167,13 +176,16 @@ class Repository:
                 self._wake.set()  # `follow` waits for its end
         if left or not good:
             self._failed(why)
-            silent = Fact("no answer", why=why)
-            for path in left:
-                if path in self.seen:
-                    news |= self.seen[path].take(silent, self.breaker.since)
-            return news
+            return self._silence(left, why) or news
         self._suspects.clear()
         self._answers()
+        return news
+
+    def _silence(self, paths: Iterable[str], why: str) -> bool:
+        silent, news = Fact("no answer", why=why), False
+        for path in paths:
+            if path in self.seen:
+                news |= self.seen[path].take(silent, self.breaker.since)
         return news
 
     def _mark(self, path: str) -> tuple[int, ...] | None:
@@ -193,6 +205,10 @@ class Repository:
 
     def _is_absent(self) -> bool:
         now = time.time()
+        if any(seen.was_present for seen in self.seen.values()):
+            # autofs says the same of a repository that it cannot mount just now: cannot tell
+            self._failed("it is not mounted")
+            return self._silence(self.seen, "it is not mounted")
         if not any(seen.absent for seen in self.seen.values()):
             self.log.warning("Catalog: there is no %s on this machine; it is left alone for a while", self.root)
         self.breaker.absent(now)

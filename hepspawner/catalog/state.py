@@ -46,6 +46,11 @@ class State:
         return self.kind not in _BAD
 
     @property
+    def root(self) -> str:
+        """Where the hub itself saw the image; what a node told is a user's word, and may be the place of another."""
+        return "" if self.kind == "on the node" else self.real
+
+    @property
     def text(self) -> str:
         """The state in words, to follow the name of the image; empty where there is nothing to say."""
         if self.kind == "no answer":

@@ -83,8 +83,12 @@ class WaitHandler(SpawnPendingHandler):
     """JupyterHub's waiting page, which says from the first where the start is, and is kept up to date by wait.js, or
     without scripts by loading it again, where the stream of events does not get through."""
 
-    async def render_template(self, name: str, *args: Any, **ns: Any) -> str:
-        html = await super().render_template(name, *args, **ns)
+    def render_template(self, name: str, sync: bool = False, **ns: Any) -> Any:
+        # pages of errors cannot wait for one
+        return super().render_template(name, sync, **ns) if sync else self._with_stages(name, **ns)
+
+    async def _with_stages(self, name: str, **ns: Any) -> str:
+        html: str = await super().render_template(name, **ns)
         run = getattr(ns.get("spawner"), "run", None)
         if name != "spawn_pending.html" or run is None:
             return html
@@ -100,8 +104,11 @@ class WaitHandler(SpawnPendingHandler):
 class HomePage(HomeHandler):
     """JupyterHub's page of a user's servers, which also says what each runs from, and whether a newer one is there."""
 
-    async def render_template(self, name: str, *args: Any, **ns: Any) -> str:
-        html = await super().render_template(name, *args, **ns)
+    def render_template(self, name: str, sync: bool = False, **ns: Any) -> Any:
+        return super().render_template(name, sync, **ns) if sync else self._with_servers(name, **ns)
+
+    async def _with_servers(self, name: str, **ns: Any) -> str:
+        html: str = await super().render_template(name, **ns)
         user = ns.get("user")
         servers = running(self.settings["hepspawner"], user) if name == "home.html" and user is not None else []
         if not servers:

@@ -30,9 +30,11 @@ def take_report(runtime: "Runtime", run: Run, data: Mapping[str, Any]) -> dict[s
             continue
         if _is_path(one[2]) or not one[2]:
             found[one[0]], kinds[one[0]] = str(one[2]), str(one[1])
-    if kinds and _node_looks(runtime, run):
-        good = next((path for path, kind in kinds.items() if kind in PRESENT), None)
-        path = good or next(iter(kinds))
+    # Where an old image was wanted by its digest its own places tell nothing of the image as it is today.
+    today = [path for path in kinds if path in (run.also or run.places)]
+    if today and _node_looks(runtime, run):
+        path = next((path for path in today if kinds[path] in PRESENT), today[0])
+        good = kinds[path] in PRESENT
         why = "" if good else State(kinds[path], path).text
         runtime.catalog.told(run.image_name, path, why, found[path])
     place, real = data.get("place"), data.get("real")
@@ -47,7 +49,7 @@ def _is_path(text: Any) -> bool:
 
 def _node_looks(runtime: "Runtime", run: Run) -> bool:
     try:
-        return bool(runtime.backend(run.backend).config.probe != "hub")
+        return bool(runtime.backend(run.backend).config.probe == "node")
     except BackendError:
         return False
 

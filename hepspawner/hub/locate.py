@@ -3,14 +3,14 @@
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..backends.base import BackendError
 from ..backends.command import run
 from ..catalog import inspect, near
-from ..catalog.layouts import layout_of, short
+from ..catalog.layouts import directory_of, layout_of, short
 from ..catalog.probe import look
 from ..catalog.references import is_reference
 from ..catalog.state import PRESENT
@@ -35,37 +35,67 @@ class Located:
     """What the node shall tell of, where the image is not at its places."""
     problem: str = ""
     """What speaks against it, in words; empty: nothing."""
+    pinned: str = ""
+    """The place that leads to the one in `places`, where the hub and no launcher resolves it."""
 
 
-async def locate(runtime: "Runtime", choice: Choice, offer: Offer, command: str) -> Located:
+async def locate(
+    runtime: "Runtime", choice: Choice, offer: Offer, command: str, ran: Iterable[Mapping[str, str]]
+) -> Located:
     """Look for the image of a choice, whose server is `command` where the site says nothing else.
 
     What was seen well within the last minute is believed; everything else is looked at, with a deadline: where
-    nothing answers, the node will tell.
+    nothing answers, the node will tell. `ran`: what the user's own servers run or ran from, each as `Run.image`.
     """
     if choice.custom_image:
         return await _custom(runtime, choice, offer, command)
     image = offer.images[str(choice.image)]
-    config = runtime.backend(choice.backend).config
+    backend = runtime.backend(choice.backend)
+    config = backend.config
     if choice.digest:
-        return await _pinned(image, choice.digest, places_of_choice(choice, image), config.probe != "hub")
+        places = places_of_choice(choice, image)
+        located = await _pinned(runtime, offer, image, choice.digest, places, config.probe == "hub", ran)
+        return _one_of(located, runtime, choice.digest) if backend.runs_images and not located.problem else located
     if config.probe != "hub" or not image.places:
         return Located(image.path, [])
     state = runtime.catalog.state(image, [config])
     if state.kind not in PRESENT:
-        try:
-            await asyncio.wait_for(runtime.catalog.look(image), _DEADLINE)
-        except asyncio.TimeoutError:
-            pass
+        await _look(runtime, image)
         state = runtime.catalog.state(image, [config])
     if not state.ok:
         return Located([], [], f"{image.name}: {state.path} {state.text}")
-    # What is there for the hub is most likely there on the node.
-    return Located(sorted(image.path, key=lambda path: path != state.path), [])
+    if not backend.runs_images or not image.path:
+        return Located(image.path, [])
+    # No launcher looks where the link leads, or which place is there.
+    directory = directory_of(state.path, state.real) if state.kind in PRESENT else state.path
+    return Located([directory], [], pinned=state.path if directory != state.path else "")
 
 
-async def _pinned(image: Image, digest: str, places: list[str], on_node: bool) -> Located:
-    if on_node:
+async def _look(runtime: "Runtime", image: Image) -> None:
+    try:
+        await asyncio.wait_for(runtime.catalog.look(image), _DEADLINE)
+    except asyncio.TimeoutError:
+        pass
+
+
+async def _pinned(
+    runtime: "Runtime",
+    offer: Offer,
+    image: Image,
+    digest: str,
+    places: list[str],
+    hub_looks: bool,
+    ran: Iterable[Mapping[str, str]],
+) -> Located:
+    own = any((one.get("name"), one.get("digest")) == (image.name, digest) for one in ran)
+    known = runtime.catalog.knows(image, digest, own, offer.images)
+    if not known and hub_looks:
+        await _look(runtime, image)
+        known = runtime.catalog.knows(image, digest, own, offer.images)
+    if not known:
+        today = {path: runtime.catalog.leads_to(path) for path in image.path}
+        return Located([], [], _strange_words(image.name, digest, today))
+    if not hub_looks:
         return Located(places, image.path)
     facts = await look([*places, *image.path], _DEADLINE)
     found = [place for place in places if facts[place].ok]
@@ -74,12 +104,35 @@ async def _pinned(image: Image, digest: str, places: list[str], on_node: bool) -
     return Located([], [], gone_words(image.name, digest, {path: facts[path].real for path in image.path}))
 
 
+def _one_of(located: Located, runtime: "Runtime", digest: str) -> Located:
+    """Of the places that a digest may be at the one to be run, where no launcher looks for it."""
+    if len(located.places) == 1:  # the hub saw it there
+        return replace(located, pinned=located.also[0])
+    for path in located.also:
+        layout = layout_of(path, runtime.catalog.leads_to(path))
+        likely = [place for place in located.places if layout.digest and layout_of(path, place).grace == layout.grace]
+        if likely:
+            return replace(located, places=likely[:1], pinned=path)
+    return Located([], [], f"{short(digest)}: the hub cannot tell just now where this image is; take it as it is today")
+
+
+def _tags(name: str, today: Mapping[str, str]) -> tuple[str, bool]:
+    """What an image is today, as names with digests, and whether it is there at all."""
+    there = dict.fromkeys(layout_of(path, real).digest for path, real in today.items() if real)
+    return ", ".join(f"{name}@{one}" for one in there if one), bool(there)
+
+
 def gone_words(name: str, digest: str, today: Mapping[str, str]) -> str:
     """What is said of an image that is not there any more. `today`: what its tags are now, path → real path."""
-    there = dict.fromkeys(layout_of(path, real).digest for path, real in today.items() if real)
-    names = ", ".join(f"{name}@{one}" for one in there if one)
+    names, there = _tags(name, today)
     rest = f"there is today: {names}" if names else f"take {name} as it is today" if there else "nor is its tag"
     return f"{name}@{short(digest)}: this image is not there any more; {rest}"
+
+
+def _strange_words(name: str, digest: str, today: Mapping[str, str]) -> str:
+    names, _ = _tags(name, today)
+    rest = f"there is today: {names}" if names else f"take {name} as it is today"
+    return f"{name}@{short(digest)}: the hub does not know that {name} ever was this image; {rest}"
 
 
 async def _custom(runtime: "Runtime", choice: Choice, offer: Offer, command: str) -> Located:

@@ -109,7 +109,7 @@ def named(offer: Offer, options: Any) -> bool:
 def standing(state: State, index: Index) -> Standing:
     """How an image stands on its card."""
     known = about(state.digest, state.published or None, time.time())
-    return Standing(state.ok, state.text, known, index.knows(state.real), state.real)
+    return Standing(state.ok, state.text, known, index.knows(state.root), state.real)
 
 
 def matching(index: Index, offer: Offer, query: str, roots: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -10,8 +10,9 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from ..backends.base import JobStatus, Phase, Tag
-from ..catalog.layouts import layout_of, short
+from ..catalog.layouts import is_within, layout_of, short
 from ..choice import Choice
+from ..site.model import Site
 
 _LOG_LINES = 40
 _LINE_LENGTH = 500
@@ -55,6 +56,8 @@ class Run:
         self.tag, self.backend, self.summary, self.options = tag, backend, summary, options
         self.choice: Choice | None = None
         """What the options mean; not known of a run that was restored."""
+        self.site: Site | None = None
+        """The site as it was then: an image may leave its lists while the job waits."""
         self.places: list[str] = []
         """Where the node looks for the image, in this order; empty: at its places of today."""
         self.also: list[str] = []
@@ -126,7 +129,7 @@ class Run:
     def runs_from(self, place: str, real: str) -> None:
         """Note where the node found the image."""
         tag = self.also[0] if self.also else str(self.options.get("custom_image") or place)
-        digest = layout_of(place, real).digest
+        digest = layout_of(place, real).digest if is_within(place, real) else ""
         found = {"name": self.image_name, "tag": tag, "place": place, "real": real, "digest": digest}
         if found != self.image:
             self.image = found

@@ -15,6 +15,7 @@ from ..backends.base import Backend, BackendError, Log, Tag
 from ..catalog.catalog import Catalog
 from ..catalog.layouts import Layout, layout_of
 from ..catalog.packages import Packages
+from ..catalog.references import is_reference
 from ..catalog.state import State
 from ..choice import Offer, Who
 from ..site.live import LiveSite
@@ -71,6 +72,12 @@ class Runtime:
     def queues(self) -> bool:
         """Whether jobs may wait for hours on some backend."""
         return any(backend.queues for backend in self.backends.values())
+
+    @property
+    def pulls(self) -> bool:
+        """Whether users may bring images that are pulled from registries."""
+        policy = self.site.custom_images if self.site else None
+        return policy is not None and any(is_reference(glob) for glob in policy.allow)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run something in the background; an error in it is logged, not lost."""

@@ -40,7 +40,7 @@ def session_of(spawner: "HEPSpawner", choice: Choice, environment: Mapping[str, 
     base_url = url_path_join(spawner.user.base_url, url_escape_path(spawner.name), "/")
     return build_session(
         Request(
-            site=runtime.site or spawner.offer().site,
+            site=(run and run.site) or runtime.site or spawner.offer().site,
             backend=backend.config,
             choice=choice,
             user=spawner.user.name,

@@ -289,3 +289,9 @@ def test_a_server_without_an_image_has_none_to_tell_of(hub: RealHub, user: str) 
     page = person.get("/hub/home")
     assert page.status_code == 200 and "Stop My Server" in page.text
     assert hub.api("GET", "/hepspawner/servers", token="nonsense").status_code == 403
+
+
+@on_both
+def test_a_page_that_there_is_not_says_so(hub: RealHub, user: str) -> None:
+    page = hub.browser(user).get("/hub/spawn-pending/nobody")
+    assert page.status_code == 404 and "404" in page.text and "</html>" in page.text

@@ -14,6 +14,7 @@ from tests.conformance.htcondor_rig import HTCondorRig
 from tests.conformance.rig import TINY
 from tests.hubs import pytest_runtest_makereport  # noqa: F401
 from tests.realhub import RealHub, eventually
+from tests.rigs.cvmfs import trees
 
 pytestmark = pytest.mark.needs("hub6", "htcondor", "apptainer", "image", "users")
 
@@ -129,6 +130,28 @@ def test_a_prefix_is_a_vanilla_job(hub: RealHub, rig: Contained) -> None:
     assert "ContainerImage" not in job.ad
     hub.stop_server("bob")
     hub.gone("bob")
+
+
+def test_a_tag_is_resolved_when_its_job_is_submitted(hub: RealHub, rig: Contained) -> None:
+    top = rig.shared / "cvmfs"
+    ducc, osg = trees.ducc(top, "x/ducc:v1"), trees.osg(top, str(top), "x/osg:v1")
+    found = [{"name": name, "path": str(top / f"x/{name}:v1")} for name in ("ducc", "osg")]
+    hub.change_site({"images": [*rig.images(), *found], "backends": {"engine": rig.part()}})
+    rig.hold()
+    try:
+        for image, digest, place in (
+            ("ducc", ducc, f".flat/{ducc[:2]}/{ducc}"),
+            (f"osg@{osg}", osg, f".images/{osg[:2]}/{osg[2:]}"),
+        ):
+            hub.begin("alice", {"image": image})
+            state = hub.reached("submitted", "alice")
+            (job,) = rig.condor.jobs(state["session"])
+            assert job.ad["ContainerImage"] == str(top / place)
+            assert state["image"]["digest"] == digest and state["image"]["tag"].startswith(f"{top}/x/")
+            hub.stop_server("alice")
+            hub.gone("alice")
+    finally:
+        rig.release()
 
 
 def test_what_apptainer_says_of_an_image_reaches_its_user(hub: RealHub, rig: Contained) -> None:

@@ -254,7 +254,7 @@ async def test_where_only_nodes_look_they_tell(catalog, tree):
     await catalog.stock()
     assert catalog.kinds() == {"a": "on the node", "b": "on the node"} and catalog.of("a").ok
     digest = trees.digest_of("x")
-    catalog.told("a", f"{tree}/{WISHED[1]}", real=f"/cvmfs/u.ch/.flat/{digest[:2]}/{digest}")
+    catalog.told("a", f"{tree}/{WISHED[1]}", real=f"{tree}/.flat/{digest[:2]}/{digest}")
     assert catalog.of("a").digest == digest and catalog.of("a").text == "" and catalog.of("a").at > 0
     catalog.told("a", f"{tree}/{WISHED[1]}", "does not exist")
     state = catalog.of("a")
@@ -313,6 +313,52 @@ async def test_a_repository_that_does_not_exist_is_not_asked_again_and_again(mon
     assert len(asked) == 1 and len(caplog.records) == 1
     assert {seen.fact.text for seen in one.seen.values()} == {"does not exist"}
     assert all(seen.absent for seen in one.seen.values())
+
+
+async def test_a_repository_that_was_there_is_not_mounted_just_now(monkeypatch, tree):
+    real = repository.probe.start
+    monkeypatch.setattr(repository.probe, "start", lambda paths, root: real(paths, str(tree)))
+    image, aside = f"{tree}/{WISHED[0]}", tree.with_name("aside")
+    one = Repository(str(tree), logging.getLogger("hepspawner"))
+    one.want([image, f"{tree}/{WISHED[1]}"])
+    await one.look()
+    assert one.seen[image].fact.kind == "sandbox"
+    tree.rename(aside)
+    await one.look()
+    assert one.silence() and {seen.why for seen in one.seen.values()} == {"it is not mounted"}
+    assert one.seen[image].silent and not one.seen[image].absent, "it cannot be told whether it is gone"
+    aside.rename(tree)
+    one.breaker.again = 0.0
+    await one.look()
+    assert not one.silence() and not one.seen[image].silent
+
+
+async def test_which_digests_an_image_is_known_by(catalog, tree):
+    first, second = (trees.digest_of(f"{WISHED[0]} {version}") for version in "12")
+    other, strange = trees.digest_of(f"{WISHED[2]} 1"), "ab" * 32
+    catalog.use({"name": "a", "path": f"{tree}/{WISHED[0]}"}, {"name": "b", "path": f"{tree}/{WISHED[2]}"})
+    await catalog.stock()
+    trees.ducc(tree, WISHED[0], "2")
+    await catalog.look_again()
+    image = catalog.site.image("a")
+    assert all(catalog.knows(image, digest, False, ["a"]) for digest in (first, second))
+    assert not catalog.knows(image, strange, False, ["a"]) and catalog.knows(image, strange, True, ["a"])
+    # what launchers say makes no image of another that is for others
+    catalog.told("a", f"{tree}/{WISHED[0]}", real=f"{tree}/.flat/{other[:2]}/{other}")
+    assert not catalog.knows(image, other, True, ["a"]) and catalog.knows(image, other, True, ["a", "b"])
+
+
+async def test_a_node_leads_nobody_to_another_repository(catalog):
+    secret = f"/cvmfs/secret.ch/.flat/ab/{'ab' * 32}"
+    catalog.use({"name": "a", "path": "/cvmfs/u.ch/x:1"}, {"name": "b", "path": "/data/x"}, probe="node")
+    for name, path in (("a", "/cvmfs/u.ch/x:1"), ("b", "/data/x")):
+        catalog.told(name, path, real=secret)
+        state = catalog.of(name)
+        assert (state.real, state.digest, catalog.leads_to(path)) == ("", "", "")
+    catalog.told("a", "/cvmfs/u.ch/x:1", real=f"/cvmfs/u.ch/.flat/ab/{'ab' * 32}")
+    assert catalog.of("a").digest == "ab" * 32 and catalog.of("a").root == "", (
+        "nothing is read where only a node saw it"
+    )
 
 
 def test_the_words_for_silence(monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hepspawner.catalog import near
-from hepspawner.catalog.layouts import layout_of, may_outlive, outlive_words, places_of
+from hepspawner.catalog.layouts import directory_of, is_within, layout_of, may_outlive, outlive_words, places_of
 from hepspawner.catalog.references import full_reference, is_reference, matches, without_credentials
 from hepspawner.site.load import SiteError, load_site
 
@@ -31,6 +31,8 @@ UNPACKED, OSG = "/cvmfs/unpacked.cern.ch", "/cvmfs/singularity.opensciencegrid.o
         ("/data/x", "", "/data/x", "", None),
         ("/data/x", "/data/.flat/8e/nothex", "/data/x", "", None),
         ("/data/x", f"/data/.flat/8e/{DIGEST}/usr", "/data/x", "", None),
+        ("/data/x", f"/data/.flat/8e/8e/{DIGEST[2:]}", "/data/x", "", None),
+        ("/data/x", f"/data/.images/{DIGEST}", "/data/x", "", None),
     ],
 )
 def test_the_layouts(path, real, name, digest, grace):
@@ -53,6 +55,37 @@ def test_a_server_that_may_outlive_its_image(real, runtime, outlives):
     assert may_outlive(layout, runtime) == outlives
     assert bool(outlive_words(layout, runtime)) == outlives
     assert ("2d after" in outlive_words(layout, runtime)) == (outlives and "images" in real)
+
+
+@pytest.mark.parametrize(
+    "path, real, directory",
+    [
+        (f"{UNPACKED}/x:y", f"{UNPACKED}/.flat/8e/{DIGEST}", f"{UNPACKED}/.flat/8e/{DIGEST}"),
+        (f"{OSG}/x:y", f"{OSG}/.images/8e/{DIGEST[2:]}", f"{OSG}/.images/8e/{DIGEST[2:]}"),
+        # this machine has /cvmfs at another place
+        (f"{UNPACKED}/x:y", f"/mnt{UNPACKED}/.flat/8e/{DIGEST}", f"{UNPACKED}/.flat/8e/{DIGEST}"),
+        ("/data/x:y", f"/data/.flat/8e/{DIGEST}", f"/data/.flat/8e/{DIGEST}"),
+        ("/data/x", "/mnt/data/x-2", "/data/x"),
+        (f"{UNPACKED}/x.sif", "", f"{UNPACKED}/x.sif"),
+    ],
+)
+def test_where_any_machine_has_what_a_path_leads_to(path, real, directory):
+    assert directory_of(path, real) == directory
+
+
+@pytest.mark.parametrize(
+    "path, real, within",
+    [
+        (f"{UNPACKED}/x:y", f"{UNPACKED}/.flat/8e/{DIGEST}", True),
+        (f"{UNPACKED}/x:y", f"/mnt{UNPACKED}/.flat/8e/{DIGEST}", True),
+        (f"{UNPACKED}/x:y", f"{OSG}/.flat/8e/{DIGEST}", False),
+        (f"{UNPACKED}/x:y", f"{UNPACKED}.evil/.flat/8e/{DIGEST}", False),
+        ("/data/x", "/mnt/x", True),
+        ("/data/x", f"{OSG}/.flat/8e/{DIGEST}", False),
+    ],
+)
+def test_what_a_node_may_tell_of_a_path(path, real, within):
+    assert is_within(path, real) == within
 
 
 @pytest.mark.parametrize("real", [f"{UNPACKED}/.flat/8e/{DIGEST}", f"{UNPACKED}/.images/8e/{DIGEST[2:]}"])

@@ -15,6 +15,7 @@ from hepspawner.hub.run import Failure, Run
 from hepspawner.hub.runtime import Runtime
 from hepspawner.session import summary
 from hepspawner.site.load import load_site
+from hepspawner.spawner import HEPSpawner
 
 OLD, NEW = "8e" + 62 * "1", "99" + 62 * "a"
 TAG = "/cvmfs/unpacked.cern.ch/ghcr.io/x/base:v1"
@@ -182,9 +183,40 @@ def test_a_launcher_can_tell_of_its_own_image_only(run, report):
     assert take_report(hub, run, report) == {} and hub.catalog.leads_to(TAG) == "" and run.image == {}
 
 
+def test_a_pinned_start_tells_nothing_of_the_image_of_today(run):
+    hub = Hub()
+    take_report(hub, run, {"images": [[TAG, "sandbox", flat(NEW)]]})
+    run.options, run.places, run.also = {"image": f"base@{OLD}"}, [flat(OLD)], [TAG]
+    take_report(hub, run, {"images": [[flat(OLD), "sandbox", flat(OLD)]]})
+    assert hub.catalog.leads_to(TAG) == flat(NEW)
+    assert hub.catalog.state(hub.site.image("base"), hub.site.backends.values()).digest == NEW
+
+
+def test_where_nobody_is_to_look_nothing_is_kept(run):
+    hub = Hub("none")
+    take_report(hub, run, {"images": [[TAG, "missing", ""]]})
+    assert hub.catalog.state(hub.site.image("base"), hub.site.backends.values()).text == ""
+
+
+def test_a_place_in_another_repository_is_no_digest(run):
+    take_report(Hub(), run, {"place": TAG, "real": f"/cvmfs/secret.ch/.flat/{OLD[:2]}/{OLD}"})
+    assert run.image["digest"] == ""
+
+
 def test_a_digest_that_is_gone_is_told_with_what_is_there(run):
     run.options, run.places, run.also = {"image": f"base@{OLD}"}, [flat(OLD)], [TAG]
     found = take_report(Hub(), run, {"images": [[flat(OLD), "missing", ""], [TAG, "sandbox", flat(NEW)]]})
     assert f"there is today: base@{NEW}" in missing_words(run, Failure("It failed."), found).message
     run.also = []
     assert missing_words(run, Failure("It failed."), found) == Failure("It failed.")
+
+
+@pytest.mark.parametrize(
+    "allow, pulls", [(["/data/*"], False), (["/data/*", "docker://ghcr.io/*"], True), (None, False)]
+)
+def test_a_site_whose_users_may_have_images_pulled_waits_for_that(allow, pulls):
+    site = load_site({**SITE_FILE, **({"custom_images": {"allow": allow}} if allow else {})})
+    runtime = SimpleNamespace(site=site, queues=False, pulls=Runtime.pulls.fget(SimpleNamespace(site=site)))
+    spawner = HEPSpawner()
+    spawner.user = SimpleNamespace(settings={"hepspawner": runtime})
+    assert spawner.start_timeout == (86400 if pulls else 600)

@@ -61,7 +61,7 @@ def test_the_claim_survives_a_restart_of_the_hub(run):
 
 def test_what_is_saved_is_all_and_no_secret(run):
     run.job, run.places, run.also = "7:1", ["/cvmfs/base"], ["/cvmfs/other"]
-    run.runs_from("/cvmfs/base", "/cvmfs/.flat/8e/8e1e32f4ab12cd")
+    run.runs_from("/cvmfs/u.ch/base", "/cvmfs/u.ch/.flat/8e/8e1e32f4ab12cd")
     run.claim(FIRST)
     run.mark("submitted")
     run.ready("http://node:1")

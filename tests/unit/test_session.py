@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,20 @@ def test_a_backend_that_runs_images_itself_is_left_to_it():
     assert order["inherit"] == {"*": "*"} and order["environment"]["HOME"] == "@HOME@" and not order["files"]
     assert order["requires"] == [{"path": "/mnt/data", "what": "mount"}]
     assert session({"prefix": "/opt/jupyter"}, runs_images=True) == CASES["prefix"]()
+
+
+def test_a_backend_that_runs_images_itself_is_told_the_digest():
+    place = f"/cvmfs/u.ch/.images/ab/{'c' * 62}"
+    made = session(SANDBOX, runs_images=True, places=[place])
+    assert made.container_image == place and made.environment["HEPSPAWNER_IMAGE_DIGEST"] == "ab" + "c" * 62
+
+
+def test_an_image_that_left_its_site_is_not_run_without_its_settings():
+    loaded = load_site({"images": [{"name": "x", **SANDBOX}], "backends": {"farm": {"type": "local"}}})
+    choice = replace(Offer(loaded, Who("alice")).choose({}), image="gone")
+    request = Request(loaded, loaded.backends["farm"], choice, "alice", "", "/user/alice/", {}, places=["/cvmfs/x"])
+    with pytest.raises(ValueError, match="the site has no image gone"):
+        build_session(request)
 
 
 def test_nothing_of_the_hubs_environment_gets_in(monkeypatch):
