@@ -26,10 +26,16 @@ async def test_without_a_negotiator_it_says_that_nobody_looked(make: Make, pool:
     await server.running()
 
 
-async def test_what_no_machine_has_is_named(make: Make) -> None:
+async def test_what_no_machine_has_is_named_for_as_long(
+    make: Make, calls: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for often in ("_BLAME_INTERVAL", "_BLAME_PAUSE"):
+        monkeypatch.setattr(backend_module, often, 1.0)
     server = await Server(make(requirements="ArcticCooling =?= true")).submit()
     status = await server.until(lambda status: "no machine of the pool" in status.reason)
     assert "ArcticCooling is true" in status.reason and status.advice and not status.hopeless
+    calls.break_("condor_q", 'case $* in *-better-analyze*) exit 0;; esac\nexec "$real" "$@"')  # blames nothing now
+    await server.until(lambda status: "enough room free" in status.reason)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +57,7 @@ async def test_more_than_any_machine_has(make: Make, asked: dict[str, Any], name
     assert named in status.reason
 
 
-async def test_room_that_is_in_use_is_told_as_such(
-    make: Make, pool: Condor, calls: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for often in ("_BLAME_INTERVAL", "_BLAME_PAUSE"):
-        monkeypatch.setattr(backend_module, often, 1.0)
+async def test_room_that_is_in_use_is_told_as_such(make: Make, pool: Condor, calls: Commands) -> None:
     others = pool.sleeper("request_cpus = 60", user="bob", count=3)
     await soon(lambda: sum(job.state == "running" for job in pool.jobs()) == 3, f"{others} fill the pool")
     server = await Server(make(), cpus=8).submit()
@@ -64,11 +66,6 @@ async def test_room_that_is_in_use_is_told_as_such(
     await server.until(told)
     await looked(calls)
     assert told(await server.status())
-    # what is to blame may come and go
-    pool.command("condor_qedit", server.job, "Requirements", "ArcticCooling =?= true")
-    await server.until(lambda status: "ArcticCooling" in status.reason)
-    pool.command("condor_qedit", server.job, "Requirements", "TARGET.Cpus >= RequestCpus")
-    await server.until(told)
 
 
 async def test_what_site_and_user_say_of_a_job_is_what_it_has(make: Make, pool: Condor) -> None:
