@@ -65,9 +65,13 @@ async def make(pool: Condor, calls: Commands, mended: None, monkeypatch: pytest.
     monkeypatch.setattr(batch, "_RECONCILE_AGAIN", 1.0)
     made: list[HTCondorBackend] = []
 
-    def new(timeout: str = "20s", **more: Any) -> HTCondorBackend:
+    def new(timeout: str = "20s", environment: dict[str, str] | None = None, **more: Any) -> HTCondorBackend:
         paths = {name: str(calls.directory / name) for name in calls.names}
-        commands = {"paths": paths, "environment": pool.env, "timeouts": dict.fromkeys(calls.names, timeout)}
+        commands = {
+            "paths": paths,
+            "environment": {**pool.env, **(environment or {})},
+            "timeouts": dict.fromkeys(calls.names, timeout),
+        }
         part = {"type": "htcondor", "poll_interval": "1s", "commands": commands, **more}
         one = HTCondorBackend("farm", HTCondorConfig.model_validate(part), logging.getLogger("test"))
         one.hub = HUB

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from hepspawner.backends import batch
 from hepspawner.backends.base import BackendError, JobStatus, Phase
-from tests.faults.condor import PATIENCE, Make, Server, looked, soon, within
+from tests.faults.condor import HUB, PATIENCE, Make, Server, looked, soon, within
 from tests.htcondor import Condor
 from tests.slurm import Commands
 
@@ -30,7 +31,11 @@ async def test_a_schedd_that_is_down_is_not_the_end_of_its_jobs(make: Make, pool
     assert not pool.job(int(server.job))
 
 
-async def test_a_schedd_that_hangs_holds_nothing_up(make: Make, pool: Condor, calls: Commands) -> None:
+async def test_a_schedd_that_hangs_holds_nothing_up(
+    make: Make, pool: Condor, calls: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for patience in ("_CANCEL_PATIENCE", "_RECONCILE_PATIENCE"):
+        monkeypatch.setattr(batch, patience, 600.0)  # whose end is no matter of this test
     server = await (await Server(make("3s")).submit()).running()
     pool.freeze("schedd")
     other = Server(server.backend)
@@ -48,6 +53,18 @@ async def test_a_schedd_that_hangs_holds_nothing_up(make: Make, pool: Condor, ca
         await soon(lambda: not pool.jobs(other.tag.session), "no job is left of a start that failed")
     else:
         assert [str(job.id) for job in pool.jobs(other.tag.session)] == [other.job]
+
+
+async def test_a_log_that_is_not_to_be_had_leaves_nothing_behind(make: Make, pool: Condor) -> None:
+    folder = pool.directory / "temporary"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    server = await (await Server(make(environment={"TMPDIR": str(folder)})).submit()).running()
+    pool.freeze("schedd")
+    words = asyncio.ensure_future(server.backend._fetch(server.job, await server.backend.account("alice")))
+    await soon(lambda: list(folder.iterdir()), "a place for it is made")
+    assert await within(PATIENCE, words) == []
+    assert not list(folder.iterdir())
 
 
 async def test_a_cancelled_start_leaves_no_job_of_a_hung_schedd(make: Make, pool: Condor, calls: Commands) -> None:
@@ -94,6 +111,11 @@ async def test_a_collector_that_is_away_is_not_the_end(make: Make, pool: Condor,
 
 async def test_answers_that_are_empty_or_cut_off_for_a_moment(make: Make, calls: Commands) -> None:
     server = await (await Server(make()).submit()).running()
+    once = f"mkdir {calls.directory}/once"
+    calls.break_("condor_q", f'{once} 2>/dev/null && exit\nexec "$real" "$@"')
+    await looked(calls)
+    assert (calls.directory / "once").exists()
+    assert (await server.status()).phase is Phase.RUNNING
     calls.break_("condor_q", '"$real" "$@" | head -c 50')
     await looked(calls)
     assert (await server.status()).phase is Phase.RUNNING
@@ -109,6 +131,10 @@ async def test_a_thousand_jobs_of_others_cost_nothing(make: Make, pool: Condor, 
     pool.off("negotiator")
     try:
         pool.sleeper(user="bob", count=1000)
+        # some say that they are ours, at length
+        much = f'"{"x" * 30000}"'
+        for more in (f"+LastVacateReason = {much}", f"+ExitCode = size({much})"):
+            pool.sleeper(f'+HEPSpawnerHub = "{HUB}"', more, user="bob")
         server = await Server(make()).submit()
         calls.clear()
         assert await server.backend.find(server.tag) == server.job

@@ -1,19 +1,32 @@
 """What other users see of a job, and tokens."""
 
-import asyncio
+import base64
+import json
 import os
 import secrets
+import shutil
 import subprocess
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from hepspawner.backends.base import BackendError
-from tests.faults.condor import Make, Server, within
-from tests.htcondor import Condor
+from tests.faults.condor import PATIENCE, Make, Server, soon, within
+from tests.htcondor import PATH, Condor
+from tests.slurm import Commands
 
 pytestmark = pytest.mark.needs("htcondor", "users")
 TOKEN = {"run_as": "none", "token": {"domain": "rig.local", "lifetime": "60s"}}
+
+
+def says(pool: Condor) -> str:
+    """What a job can run, to end at once and leave a log."""
+    program = pool.directory / "says"
+    program.write_text("#!/bin/sh\necho said\n")
+    program.chmod(0o755)
+    return str(program)
 
 
 async def test_another_user_finds_no_secret(make: Make, pool: Condor) -> None:
@@ -26,7 +39,7 @@ async def test_another_user_finds_no_secret(make: Make, pool: Condor) -> None:
         return "\n".join([*seen, pool.shell(f"grep -rs . {pool.directory} /tmp/tmp.* /proc/*/cmdline", "bob")])
 
     COMMANDS = [["condor_q", "-l", server.job], ["condor_history", "-l"], ["condor_history", "-epochs", "-l"]]
-    COMMANDS += [["condor_status", "-l"], ["condor_transfer_data", server.job], ["condor_tail", server.job]]
+    COMMANDS += [["condor_status", "-l"]]
     queued = look()
     pool.resume()
     await server.running()
@@ -37,6 +50,14 @@ async def test_another_user_finds_no_secret(make: Make, pool: Condor) -> None:
         assert server.tag.session in text and secret not in text
     own = pool.directory.glob(f"spool/*/*/cluster{server.job}.proc0.subproc0")
     assert not list(own)
+
+
+async def test_another_user_gets_no_file_of_a_job(make: Make, pool: Condor) -> None:
+    server = await Server(make(python=says(pool))).submit()
+    await server.ended()
+    script = f"cd $(mktemp -d) && condor_transfer_data {server.job} >&2; ls -A; rm -r $PWD"
+    got = {user: pool.run("sh", "-c", f"PATH={PATH}:$PATH; {script}", user=user).stdout for user in ("bob", "alice")}
+    assert got["bob"] == "" and "log" in got["alice"]
 
 
 async def test_the_secret_s_file_is_its_owner_s_alone(make: Make, pool: Condor) -> None:
@@ -74,13 +95,50 @@ async def test_a_token_that_expired_is_told(make: Make, pool: Condor, signing_ke
     directory = (await backend._tokens.environment("alice"))["_CONDOR_SEC_TOKEN_DIRECTORY"]
     argv = ["condor_token_create", "-identity", "alice@rig.local", "-lifetime", "1"]
     Path(directory, "token").write_text(pool.command(*argv))
-    await asyncio.sleep(2.5)
+    token = Path(directory, "token").read_text()
+    payload = token.split(".")[1]
+    over = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"]
+    await soon(lambda: time.time() > over + 1, "it has expired")
     server = Server(backend)
     with pytest.raises(BackendError, match="may not submit jobs for you"):
-        await within(20, server.submit())
+        await within(PATIENCE, server.submit())
     assert not pool.jobs(server.tag.session)
-    backend._tokens._minted.clear()  # as half an hour later
-    await server.submit()
+    await server.submit()  # with another
+
+
+async def test_tokens_that_were_tidied_up_are_minted_again(make: Make, pool: Condor, signing_key: None) -> None:
+    backend = make(**TOKEN)
+    assert backend._tokens
+    directory = Path((await backend._tokens.environment("alice"))["_CONDOR_SEC_TOKEN_DIRECTORY"])
+    (directory / "token").unlink()
+    await Server(backend).submit()
+    shutil.rmtree(directory.parent)
+    directory.parent.mkdir(mode=0o777)  # by somebody else
+    shutil.chown(directory.parent, "bob")
+    try:
+        await Server(backend).submit()
+        assert not list(directory.parent.iterdir())
+    finally:
+        shutil.rmtree(directory.parent)
+
+
+async def test_tokens_that_cannot_be_kept(
+    make: Make, signing_key: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(BackendError, match="a token cannot be kept: No such file"):
+        await Server(make(**TOKEN)).submit()
+
+
+async def test_files_of_a_job_are_not_fetched_by_a_hub_that_is_not_its_user(
+    make: Make, pool: Condor, calls: Commands, signing_key: None, tmp_path: Path
+) -> None:
+    """Its user may say in the ad where they are to be put."""
+    server = await Server(make(python=says(pool), **TOKEN)).submit()
+    await server.ended()
+    pool.command("condor_qedit", server.job, "SUBMIT_Iwd", f'"{tmp_path}"', user="alice")
+    await server.backend.last_words(server.job, server.tag)
+    assert not list(tmp_path.iterdir()) and not calls.calls("condor_transfer_data")
 
 
 @pytest.mark.parametrize("user", ["root", "condor", "Condor", "a b", "alice@evil", "../alice", "", "-x"])

@@ -144,6 +144,12 @@ def test_the_path_of_an_image_is_nothing_else(folder: Path, path: str) -> None:
     assert ad == plain
 
 
+@pytest.mark.parametrize("path", ["/home/alice/$$(Cpus)", "/home/alice/$$([ Machine ])", "/home/alice/a$$"])
+def test_a_path_is_not_completed_when_a_machine_is_found(path: str) -> None:
+    with pytest.raises(ValueError, match="cannot stand"):
+        description(config(universe="container"), session(container_image=path), TAG)
+
+
 def test_a_prefix_is_no_container() -> None:
     text = description(config(universe="container"), session(container_image=None), TAG)
     assert text == description(config(), session(), TAG)
@@ -370,48 +376,5 @@ def test_submissions() -> None:
     meant = refusal("ERROR: Failed to connect to local queue manager AUTHENTICATE:1003:Failed to authenticate with any")
     assert meant and "may not submit" in meant.text
     assert refusal("SECMAN:2007:This service is running, but did not respond") is None
-
-
-ANALYSIS = """
-The Requirements expression for job 5.000 is
-
-    ((Machine isnt "x") && (Foo is 3)) && (TARGET.Cpus >= RequestCpus)
-
-Job 5.000 defines the following attributes:
-
-    RequestCpus = 100
-    RequestMemory = 128 (mb)
-
-        Slots
-Step   Matched  Condition
------ --------- ---------
-[1]           0  Foo is 3
-[7]           3  TARGET.Memory >= RequestMemory
-[13]          0  TARGET.Cpus >= RequestCpus
-[14]          0  [1] && [13]
-"""
-
-
-def test_what_the_analysis_blames() -> None:
-    blamed = answers.read_analysis(ANALYSIS)
-    assert blamed == ["Foo is 3", "Cpus >= 100"]
-    small, large = cluster.Largest(64, 2**37), cluster.Largest(128, 2**37)
-    assert [cluster.may_be_in_use(one, small) for one in blamed] == [False, False]
-    assert [cluster.may_be_in_use(one, large) for one in blamed] == [False, True]
-
-
-def test_slots() -> None:
-    machine = "Machine slot1@worker undefined"
-    text = f"{machine} 0 1 62 64 200000 1\n{machine} 0 0 64 64 100000 0\n{machine} 1 0 2 2 100 1\n"
-    slots, _ = cluster.read_pool(text, ["a100"])
-    room = cluster.room(config(title="The pool"), "farm", slots, 5)
-    assert (room.cores, room.gpus["a100"], room.waiting, room.title) == (
-        cluster.Amount(62, 128),
-        cluster.Amount(1, 2),
-        5,
-        "The pool",
-    )
-    assert cluster.largest(slots) == cluster.Largest(64, 200000 * 2**20)
-    for wrong in ("", "1 2 3", f"{machine} 0 1 62 64 200000 undefined", "error x y z a b", "Machine", machine):
-        with pytest.raises(BackendError):
-            cluster.read_pool(wrong + "\n", ["a100"])
+    late = "ERROR: Failed to spool job files.\nSECMAN:2003:TCP connection failed\nFailed to connect to <127.0.0.1:9618>"
+    assert refusal(late) is None  # the job is there

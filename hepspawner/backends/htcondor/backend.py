@@ -58,7 +58,7 @@ class HTCondorBackend(BatchBackend):
 
     def fields(self, who: Who) -> list[Field]:
         self._free.want()
-        return cluster.fields(self.config, cluster.largest(self._slots), who)
+        return cluster.fields(self.config, cluster.largest(self._slots, self.config.gpus), who)
 
     def availability(self, who: Who) -> Availability | None:
         self._free.want()
@@ -105,6 +105,11 @@ class HTCondorBackend(BatchBackend):
         """What makes a command the user's, beside `run_as`."""
         return await self._tokens.environment(account.name) if self._tokens else {}
 
+    def _forget_token(self, account: Account | None) -> None:
+        """A command failed as this user: perhaps it was the token."""
+        if self._tokens and account:
+            self._tokens.forget(account.name)
+
     @property
     def _may_end_all(self) -> bool:
         # It is root on the schedd's machine, or they are its own.
@@ -144,6 +149,7 @@ class HTCondorBackend(BatchBackend):
                 return answers.read_submission(result.out)
             except BackendError as error:
                 raise CommandError(str(error), unclear=True) from None
+        self._forget_token(account)
         meant = refusal(result.err)
         if meant is None:
             raise CommandError(f"condor_submit says: {result.text}", result.text, unclear=True)
@@ -152,11 +158,13 @@ class HTCondorBackend(BatchBackend):
 
     async def _list(self) -> dict[str, Listed]:
         # Jobs that ended by themselves are in it for a while, see submit.py.
-        what = ["-json", "-attributes", answers.PRESENT, "-constraint", self._ours()]
-        ads = answers.read_ads(await self._ask("condor_q", "-allusers", *what))
+        what = ["-json", "-attributes", answers.PRESENT, "-constraint", f"{self._ours()} && {answers.SMALL}"]
+        text = await self._ask("condor_q", "-allusers", *what)
         now = time.time()
         idle = self._idle if now - self._free_at < 3 * _FREE_INTERVAL else {}
-        jobs = answers.jobs_of(ads, self.trusted, now, self._blames, idle)
+        # In a thread: everybody may have many jobs that say they are this hub's.
+        ads = await asyncio.to_thread(answers.read_ads, text)
+        jobs = await asyncio.to_thread(answers.jobs_of, ads, self.trusted, now, dict(self._blames), idle)
         if answers.idle_ones(ads):
             self._free.want()
         self._ask_whom_to_blame([job for job in answers.unmatched(ads) if job in self._tracked])
@@ -203,26 +211,21 @@ class HTCondorBackend(BatchBackend):
 
     async def _analyse(self, job: str) -> None:
         text = await self._ask("condor_q", "-better-analyze", job)
-        most = cluster.largest(self._slots)
+        most = cluster.largest(self._slots, self.config.gpus)
         blamed = [one for one in answers.read_analysis(text) if not cluster.may_be_in_use(one, most)]
         if blamed:
             self._blames[job] = "; ".join(blamed)
             self._watcher.hurry(0)
+        else:
+            self._blames.pop(job, None)
 
     async def _explain(self, ended: Mapping[str, Listed | None]) -> dict[str, JobStatus]:
         gone = [job for job, one in ended.items() if one is None]
         if not gone:
             return {}
-        arguments = [
-            "-json",
-            "-attributes",
-            answers.PAST,
-            "-match",
-            str(2 * len(gone)),
-            "-constraint",
-            self._ours(gone),
-        ]
-        text = await self._ask("condor_history", *arguments)
+        # With these found it reads no more of the history, which may be long.
+        what = ["-json", "-attributes", answers.PAST, "-match", str(len(gone))]
+        text = await self._ask("condor_history", *what, "-constraint", f"{self._ours(gone)} && {answers.SMALL}")
         return await asyncio.to_thread(answers.read_ends, text, self._tag_of)
 
     def _tag_of(self, job: str) -> Tag | None:
@@ -234,6 +237,7 @@ class HTCondorBackend(BatchBackend):
         arguments = [*self.config.where, "-constraint", self._ours(jobs)]
         result = await self.commands.run("condor_rm", *arguments, account=account, **mine)
         if result.code and not all(line.startswith(_NONE_SUCH) for line in result.err.splitlines() if line.strip()):
+            self._forget_token(account)
             raise CommandError(f"condor_rm says: {result.text}", result.text, unclear=True)
 
     async def last_words(self, job: str, tag: Tag, started: bool = True) -> list[str]:
@@ -250,10 +254,12 @@ class HTCondorBackend(BatchBackend):
 
     async def _fetch(self, job: str, account: Account) -> list[str]:
         """What the job itself said, where HTCondor brought it back."""
+        if self._tokens:
+            # Where its files go is the ad's to say, which is the user's: not for an account that is not the user's too.
+            return []
         try:
-            mine = await self._as(account)
             text = await self.commands.ask(
-                "condor_transfer_data", *self.config.where, job, account=account, within=_FETCH, **mine
+                "condor_transfer_data", *self.config.where, job, account=account, within=_FETCH
             )
         except BackendError:
             return []

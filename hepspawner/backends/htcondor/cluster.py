@@ -1,8 +1,9 @@
 """What HTCondor tells of its slots: what is free, and how much a machine has at most. Pure."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ...choice import Field, Who, base_fields
 from ..base import Amount, BackendError, Room
@@ -11,23 +12,28 @@ from .config import HTCondorConfig, HTCondorGpu
 
 _GIBIBYTE = 1024**3
 _MEBIBYTE = 1024**2
+_KIBIBYTE = 1024
 # A partitionable slot is what is left of its machine; a dynamic one was cut out of it for a job.
 _WHOLE = "PartitionableSlot =?= true"
 _PART = "DynamicSlot =?= true"
 POOL = ["-any", "-constraint", 'MyType == "Machine" || MyType == "Submitter"']
 """How condor_status is asked for slots and submitters at once."""
+_MUCH = ("Cpus", "Memory", "Disk", "GPUs")
 _USABLE = f'(({_WHOLE}) || State == "Unclaimed") && Offline =!= true && Start =!= false'
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A slot. Memory in MiB; GPUs by kind."""
+    """A slot. Memory in MiB, disk in KiB; how many GPUs it was made with, and what is there of them by kind."""
 
+    machine: str
     part: bool
     usable: bool
     cores_free: int
     cores: int
     memory: int
+    disk: int
+    all_gpus: int
     gpus: Mapping[str, int]
 
 
@@ -35,16 +41,22 @@ def questions(gpus: Mapping[str, HTCondorGpu]) -> list[str]:
     """What condor_status is asked of each of them, an expression each: of a submitter how many jobs wait, of a slot a
     row of numbers."""
     whole_of = lambda name: f"ifThenElse({_WHOLE}, TotalSlot{name}, {name})"  # noqa: E731
-    own = [f"ifThenElse({_PART}, 1, 0)", f"ifThenElse({_USABLE}, 1, 0)", "Cpus", whole_of("Cpus"), whole_of("Memory")]
+    own = [f"ifThenElse({_PART}, 1, 0)", f"ifThenElse({_USABLE}, 1, 0)", "Cpus"]
+    own += [f"{whole_of(name)} ?: 0" for name in _MUCH]
     return ["MyType", "Name", "IdleJobs", *own, *(_count(gpu) for gpu in gpus.values())]
+
+
+def _properties(gpu: HTCondorGpu) -> str:
+    """What is asked of a GPU of a kind."""
+    conditions = [f"({gpu.require})"] if gpu.require else []
+    conditions += [f"Capability >= {gpu.capability}"] if gpu.capability else []
+    conditions += [f"GlobalMemoryMb >= {-(-gpu.memory // _MEBIBYTE)}"] if gpu.memory else []
+    return " && ".join(conditions)
 
 
 def _count(gpu: HTCondorGpu) -> str:
     """How many GPUs of a kind a slot has; what a condition on the machine says is taken as it stands."""
-    conditions = [part for part in (gpu.require and f"({gpu.require})", gpu.requirements and "true") if part]
-    conditions += [f"Capability >= {gpu.capability}"] if gpu.capability else []
-    conditions += [f"GlobalMemoryMb >= {-(-gpu.memory // _MEBIBYTE)}"] if gpu.memory else []
-    counted = f"countMatches({' && '.join(conditions) or 'true'}, AvailableGPUs)"
+    counted = f"countMatches({_properties(gpu) or 'true'}, AvailableGPUs)"
     there = f"AvailableGPUs =!= undefined && ({gpu.requirements or 'true'}) =?= true"
     return f"ifThenElse({there}, {counted}, 0)"
 
@@ -59,10 +71,16 @@ def read_pool(text: str, gpus: Iterable[str]) -> tuple[list[Slot], dict[str, int
             idle[name] = idle.get(name, 0) + (int(count) if count.isdecimal() else 0)
             continue
         words = words[:-3]
-        if kind != "Machine" or len(words) != 5 + len(names) or not all(_is_number(word) for word in words):
+        if (
+            kind != "Machine"
+            or len(words) != 3 + len(_MUCH) + len(names)
+            or not all(_is_number(word) for word in words)
+        ):
             raise BackendError(f"an answer that cannot be understood: {line[:100]!r}")
-        part, usable, free, cores, memory, *counts = (int(float(word)) for word in words)
-        slots.append(Slot(bool(part), bool(usable), free, cores, memory, dict(zip(names, counts, strict=True))))
+        part, usable, free, cores, memory, disk, all_gpus, *counts = (int(float(word)) for word in words)
+        by_kind = dict(zip(names, counts, strict=True))
+        machine = name.partition("@")[2]
+        slots.append(Slot(machine, bool(part), bool(usable), free, cores, memory, disk, all_gpus, by_kind))
     return slots, idle
 
 
@@ -88,30 +106,52 @@ def room(config: HTCondorConfig, name: str, slots: Iterable[Slot], waiting: int 
 
 @dataclass(frozen=True)
 class Largest:
-    """The most that one machine has; 0: not known. Memory in bytes."""
+    """The most that one machine has; no cores: nothing is known. Memory and disk in bytes."""
 
     cores: int = 0
     memory: int = 0
+    disk: int = 0
+    gpus: int = 0
+    gpus_with: Mapping[frozenset[str], int] = field(default_factory=dict)
+    """By what is asked of them, in use or not."""
 
 
-def largest(slots: Iterable[Slot]) -> Largest:
+def largest(slots: Iterable[Slot], gpus: Mapping[str, HTCondorGpu]) -> Largest:
     """The most that one machine has."""
-    most = Largest()
+    most, counts = Largest(), Counter[tuple[str, str]]()
     for slot in slots:
-        most = replace(most, cores=max(most.cores, slot.cores), memory=max(most.memory, slot.memory * _MEBIBYTE))
-    return most
+        counts.update({(slot.machine, kind): count for kind, count in slot.gpus.items()})
+        most = Largest(
+            max(most.cores, slot.cores),
+            max(most.memory, slot.memory * _MEBIBYTE),
+            max(most.disk, slot.disk * _KIBIBYTE),
+            max(most.gpus, slot.all_gpus),
+        )
+    alike: dict[frozenset[str], int] = {}
+    for (_, kind), count in counts.items():
+        properties = _parts(_properties(gpus[kind]))
+        alike[properties] = max(alike.get(properties, 0), count)
+    return replace(most, gpus_with=alike)
 
 
-_ROOM = re.compile(r"\b(Cpus|Memory) >= ([0-9.]+)")
+def _parts(condition: str) -> frozenset[str]:
+    """The parts of a condition, however it is written."""
+    return frozenset(re.sub(r"[()\s]", "", part) for part in condition.split("&&"))
+
+
+_ROOM = re.compile(r"^(Cpus|Memory|Disk|GPUs) >= ([0-9.]+)(?: with (.*)| \(\w+\))?$")
 
 
 def may_be_in_use(condition: str, most: Largest) -> bool:
     """Whether a condition that no slot meets now is about room, which other jobs may have."""
     match = _ROOM.search(condition)
-    if match:
-        there = most.cores if match[1] == "Cpus" else most.memory / _MEBIBYTE
-        return not there or float(match[2]) <= there
-    return bool(re.search(r"\b(Disk|GPUs|AvailableGPUs)\b", condition))
+    if not match:
+        return bool(re.search(r"\b(Disk|GPUs|AvailableGPUs)\b", condition))
+    memory, disk = most.memory / _MEBIBYTE, most.disk / _KIBIBYTE
+    there: float | None = {"Cpus": most.cores, "Memory": memory, "Disk": disk, "GPUs": most.gpus}[match[1]]
+    if match[3]:
+        there = most.gpus_with.get(_parts(match[3]))
+    return not most.cores or there is None or float(match[2]) <= there
 
 
 def fields(config: HTCondorConfig, most: Largest, who: Who) -> list[Field]:

@@ -69,6 +69,8 @@ def _sent() -> dict[str, str]:
         "transfer_input_files": _path(str(LAUNCHER)),
         "should_transfer_files": "yes",
         "when_to_transfer_output": "on_exit",
+        # Its log, and of a vanilla job what it leaves in its sandbox, which is nothing but a core dump.
+        "max_transfer_output_mb": "100",
     }
 
 
@@ -78,9 +80,7 @@ def _universe(config: HTCondorConfig, session: "Session") -> dict[str, str]:
     if image is None:
         # No transfer_output_files: then the starter waits a second before it asks the shadow to begin, which is as long
         # as that takes to notice that all files are sent. If it asks too early, it asks again after five (HTCondor 25).
-        # What the job leaves in its sandbox, which is nothing but a core dump, would come back: not more than this.
-        more = {} if config.shared_homes else {"max_transfer_output_mb": "100"}
-        return {"universe": "vanilla", "executable": _line(config.python or _PYTHON), "arguments": run, **more}
+        return {"universe": "vanilla", "executable": _line(config.python or _PYTHON), "arguments": run}
     return {
         "universe": "container",
         "container_image": _image(image),
@@ -127,8 +127,9 @@ def _text(value: str) -> str:
 
 
 def _line(value: str) -> str:
-    """The rest of a line, in which nothing is put in for ``$``, and that the next line does not continue."""
-    if not value.isprintable() or value.endswith("\\"):
+    """The rest of a line, in which nothing is put in for ``$``, and that the next line does not continue. (For ``$$``
+    something would be put in only when a machine is found, whatever is written here.)"""
+    if not value.isprintable() or value.endswith("\\") or "$$" in value:
         raise ValueError(f"{value!r} cannot stand in a submit description")
     return value.replace("$", "$(DOLLAR)")
 
