@@ -173,10 +173,12 @@ async def storm(hub: Hub, users: list[str], pause: float = 0.02, at_once: int = 
     async def start(user: str) -> None:
         async with turn:
             url = f"{hub.hub_url}/api/users/{user}/server"
-            answer = await client.fetch(
-                url, method="POST", body="{}", headers=headers, request_timeout=600, raise_error=False
-            )
-        if answer.code >= 400:
+            for _ in range(3):  # of many at once batchspawner's fail now and then
+                answer = await client.fetch(
+                    url, method="POST", body="{}", headers=headers, request_timeout=600, raise_error=False
+                )
+                if answer.code < 400:
+                    return
             raise RuntimeError(f"{hub.name}: {answer.code}: {answer.body[:500]!r}")
 
     begin = time.perf_counter()
