@@ -14,12 +14,12 @@ test: ## every test, on every engine that can be had (HEPSPAWNER_ENGINES=all: on
 unit: ## tests/unit, in seconds
 	@HEPSPAWNER_ENGINES= tools/test.sh venv-hub6 tests/unit $(ARGS)
 
-lint: ## ruff, mypy, and that the launcher runs on Python 3.6
+lint: ## ruff, mypy, and what has to run on Python 3.6
 	@tests/rigs/setup.sh venv-hub6
 	$(HUB6)/ruff check .
 	$(HUB6)/ruff format --check .
 	$(HUB6)/mypy
-	$(HUB6)/vermin --no-tips -t=3.6- --violations hepspawner/node/launcher.py
+	$(HUB6)/vermin --no-tips -t=3.6- --violations hepspawner/node/launcher.py hepspawner/catalog/inspect.py
 
 bench: ## side by side with other spawners
 	@tests/rigs/setup.sh all

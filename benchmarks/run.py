@@ -10,7 +10,16 @@ HERE = Path(__file__).parent
 def main() -> int:
     """Run them; 1 where one of them says that a figure is not as promised."""
     status = 0
-    for name in ("start.py", "claim.py", "form.py", "slurm.py", "kubernetes.py"):
+    for name in (
+        "start.py",
+        "claim.py",
+        "form.py",
+        "catalog.py",
+        "slurm.py",
+        "htcondor.py",
+        "htcondor_bindings.py",
+        "kubernetes.py",
+    ):
         print(f"== {name}", flush=True)
         status |= subprocess.run([sys.executable, str(HERE / name)], check=False).returncode and 1
     return status

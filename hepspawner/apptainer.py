@@ -8,6 +8,8 @@ from typing import Any
 
 from .site.model import Mount
 
+IMAGE = "@IMAGE@"
+"""For this the launcher puts in the image's real path: a link that is moved later is nothing to the server."""
 SCRATCH_TARGET = "/tmp"
 """Where the session's scratch directory is seen in the container."""
 
@@ -17,9 +19,14 @@ _NOT_PASSED = {"HOME"}
 
 
 def command(
-    image: str, argv: Sequence[str], *, mounts: Sequence[Mount], vendor: str | None, apptainer: str = "apptainer"
+    reference: str | None,
+    argv: Sequence[str],
+    *,
+    mounts: Sequence[Mount],
+    vendor: str | None,
+    apptainer: str = "apptainer",
 ) -> list[Any]:
-    """The command that runs `argv` in an image: a sandbox directory or a SIF.
+    """The command that runs `argv` in an image: a reference (docker://…), else what the launcher found at its places.
 
     `vendor` is whose GPU was asked for, None where none was. Items that are mappings stand for mounts that are taken
     only where the node has the source (see docs/protocol.md). ``@SCRATCH@`` is put in by the launcher.
@@ -27,13 +34,14 @@ def command(
     words: list[Any] = [apptainer, "exec", "--cleanenv"]
     # The host's /tmp is shared by all users of the node, and the working directory may be anywhere.
     words += ["--no-mount", "tmp,cwd", *_mount("@SCRATCH@", SCRATCH_TARGET)]
-    words.append(_where_scripts_lack_the_last(image))
+    if reference is None:
+        words.append(_where_scripts_lack_the_last(IMAGE))
     for mount in mounts:
         option = _mount(mount.source, mount.target, mount.read_only)
         words += [{"when": mount.source, "argv": option, "note": True}] if mount.optional else option
     if vendor:
         words.append(_FLAGS[vendor])
-    return [*words, image, *argv]
+    return [*words, reference or IMAGE, *argv]
 
 
 FILES = {"99-base.sh": ""}
@@ -51,12 +59,22 @@ def _where_scripts_lack_the_last(image: str) -> dict[str, Any]:
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """The environment of the apptainer process that gives the server exactly these variables.
 
+    Those that are named ``APPTAINER_…`` are for Apptainer itself.
+
     They travel in the environment, not in options: a command line can be read by everybody on the node, and ``--env``
     splits values at commas.
     """
-    passed = {f"APPTAINERENV_{name}": value for name, value in variables.items() if name not in _NOT_PASSED}
+    own = {name: value for name, value in variables.items() if name.startswith("APPTAINER_")}
+    passed = {f"APPTAINERENV_{name}": value for name, value in variables.items() if name not in {*own, *_NOT_PASSED}}
     # Without it a shell in the container evaluates the values: $(…) runs, and a trailing backslash loses variables.
-    return {"HOME": "@HOME@", "PATH": HOST_PATH, "APPTAINER_NO_EVAL": "1", **passed}
+    return {"HOME": "@HOME@", "PATH": HOST_PATH, **own, "APPTAINER_NO_EVAL": "1", **passed}
+
+
+PULLING = {"APPTAINER_CACHEDIR": "@HOME@/.apptainer/cache", "APPTAINER_TMPDIR": "@SCRATCH@"}
+"""For an image that Apptainer pulls: it is kept in the user's home, and unpacked where nothing is left behind."""
+
+PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+"""What the node says of proxies, which a pull needs."""
 
 
 def inherited(names: Sequence[str]) -> dict[str, str]:

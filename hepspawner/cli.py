@@ -5,13 +5,17 @@ import asyncio
 import getpass
 import json
 import logging
+import os
 import sys
+import time
 from urllib.parse import quote
 
 from . import __version__
 from .backends import backend_class
 from .backends.base import BackendError
-from .catalog.probe import look
+from .catalog.catalog import Catalog
+from .catalog.check import check_image
+from .catalog.state import described
 from .choice import ChoiceError, Offer, Who
 from .session import SECRET, Request, build_session, summary
 from .site.load import SiteError, load_site
@@ -19,7 +23,10 @@ from .site.model import Site
 from .templates import Templates
 
 _log = logging.getLogger("hepspawner")
-_DEADLINE = 20.0
+_quiet = logging.getLogger("hepspawner.quiet")  # what it would say is printed in the end
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
+_DEADLINE = 60.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,10 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    check = commands.add_parser("check", help="say all that is wrong with a site file")
-    check.add_argument("site", metavar="SITE", help="the site file")
+    check = commands.add_parser("check", help="say all that is wrong with a site file, or with an image")
+    check.add_argument("site", metavar="SITE", nargs="?", help="the site file")
+    check.add_argument("--image", metavar="PATH", help="look into an image: a sandbox directory or a SIF")
     check.add_argument("--templates", action="append", default=[], metavar="DIR", help="a directory of own templates")
-    check.set_defaults(run=_check)
+    check.set_defaults(run=_check, wrong=check.error)
 
     images = commands.add_parser("images", help="list the images that a user sees")
     images.add_argument("site", metavar="SITE")
@@ -71,17 +79,37 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> int:
+    if options.site is None and options.image is None:
+        options.wrong("give a site file, or --image PATH")
+    status = _check_site(options) if options.site is not None else 0
+    if options.image is not None:
+        lines, good = asyncio.run(check_image(os.path.abspath(options.image)))
+        print("\n".join(lines))
+        status = status if good else 1
+    return status
+
+
+def _check_site(options: argparse.Namespace) -> int:
     problems = Templates(options.templates, _log).check()
     for problem in problems:
         print(problem, file=sys.stderr)
     site = load_site(options.site)
-    places = [place for image in site.images for place in image.places]
-    facts = asyncio.run(look(places, _DEADLINE))
-    for image in site.images:
-        found = [facts[place] for place in image.places]
-        if found and not any(fact.ok for fact in found):
+    catalog = _take_stock(site)
+    for problem in catalog.problems:
+        print(f"note: {problem}")
+    written = {image.name for image in site.images}
+    missing = 0
+    for image in catalog.images:
+        state = catalog.state(image, site.backends.values())
+        if state.ok:
+            continue
+        missing += image.name not in written
+        if image.name in written:
             # Not an error: the nodes may see what this machine does not, and an image may come later.
-            print(f"note: image {image.name}: {image.places[0]} {found[0].text} on this machine")
+            print(f"note: image {image.name}: {state.path} {state.text} on this machine")
+    if site.sources:
+        found = len(catalog.images) - len(written)
+        print(f"note: {found} images were found by sources; {missing} of them cannot be used on this machine")
     for name, config in site.backends.items():
         for problem in backend_class(config.type)(name, config, _log).problems():
             print(f"note: backend {name}: {problem} on this machine")
@@ -92,25 +120,40 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def groups_of(options: argparse.Namespace) -> frozenset[str]:
+def _groups(options: argparse.Namespace) -> frozenset[str]:
     """The JupyterHub groups that were named."""
     return frozenset(filter(None, options.groups.split(",")))
 
 
+def _take_stock(site: Site) -> Catalog:
+    """What there is on this machine, as far as it answers within a minute."""
+
+    async def take() -> Catalog:
+        catalog = Catalog(_quiet, asyncio.ensure_future)
+        catalog.follow(site)
+        try:
+            await asyncio.wait_for(catalog.stock(), _DEADLINE)
+        except asyncio.TimeoutError:
+            pass
+        return catalog
+
+    return asyncio.run(take())
+
+
 def _offer(site: Site, options: argparse.Namespace) -> Offer:
-    who = Who(options.user, groups_of(options))
+    who = Who(options.user, _groups(options))
     own = {name: backend_class(config.type)(name, config, _log).fields(who) for name, config in site.backends.items()}
     return Offer(site, who, own)
 
 
 def _images(options: argparse.Namespace) -> int:
-    offer = _offer(load_site(options.site), options)
-    images = list(offer.images.values())
-    facts = asyncio.run(look([place for image in images for place in image.places], _DEADLINE))
+    catalog = _take_stock(load_site(options.site))
+    assert catalog.site is not None
+    offer = _offer(catalog.site, options)
     rows = []
-    for image in images:
-        known = [facts[place] for place in image.places]
-        fact = next((one for one in known if one.ok), known[0] if known else None)
+    for image in offer.images.values():
+        known = described(catalog.state(image, offer.backends_of(image).values()))
+        known["state"] = known["state"] if image.places else "oci"
         rows.append(
             {
                 "name": image.name,
@@ -118,15 +161,21 @@ def _images(options: argparse.Namespace) -> int:
                 "group": image.group,
                 "gpu": image.gpu,
                 "backends": list(offer.backends_of(image)),
-                "where": next((p for p in image.places if facts[p] is fact), image.oci or ""),
-                "state": fact.kind if fact else "oci",
+                "where": known.pop("place") or image.oci or "",
+                **known,
             }
         )
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
     for row in rows:
-        print(f"{row['name']:30} {row['state']:12} gpu {row['gpu']:9} {','.join(row['backends']):20} {row['where']}")
+        published = time.strftime("%Y-%m-%d", time.localtime(row["published"])) if row["published"] else "-"
+        print(
+            f"{row['name']:30} {row['state']:17} {(row['digest'] or '-')[:12]:12} {published:10} "
+            f"gpu {row['gpu']:9} {','.join(row['backends']):20} {row['where']}"
+        )
+    for problem in catalog.problems:
+        print(problem, file=sys.stderr)
     if not rows:
         print(f"no image for user {options.user} with groups {options.groups or 'none'}", file=sys.stderr)
     return 0
@@ -134,6 +183,8 @@ def _images(options: argparse.Namespace) -> int:
 
 def _preview(options: argparse.Namespace) -> int:
     site = load_site(options.site)
+    if site.sources:
+        site = _take_stock(site).site or site
     try:
         choice = _offer(site, options).choose(json.loads(options.options))
         config = site.backends[choice.backend]
@@ -156,8 +207,8 @@ def _preview(options: argparse.Namespace) -> int:
             },
             bind=backend.bind,
             session="(made for each start)",
-            home=backend.home(options.user),
-            groups=groups_of(options),
+            runs_images=backend.runs_images,
+            groups=_groups(options),
         )
         print(f"# {summary(choice, site)}\n{backend.preview(build_session(request))}", end="")
     except (json.JSONDecodeError, RecursionError) as error:

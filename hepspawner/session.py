@@ -7,11 +7,13 @@ import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from . import apptainer
-from .catalog.reference import reference_of
+from .catalog.examine import PLACE
+from .catalog.layouts import layout_of, places_of, short
+from .catalog.references import in_registry, is_reference
 from .choice import Choice
 from .site.model import BackendConfig, Gpu, Image, Mount, Site
 from .units import format_size, format_time
@@ -56,14 +58,16 @@ class Request:
     """Working directory of the server."""
     session: str = ""
     """Id of the session: a mark by which its processes are known."""
-    image_path: str | None = None
-    """Where the image was found; absent: its first place."""
+    places: Sequence[str] = ()
+    """Where the node looks for the image, in this order; empty: the places of the image as it is today."""
+    also: Sequence[str] = ()
+    """Places of which the node tells what is there where the image is not."""
     inherit: Sequence[str] = ()
     """Variables of the job that the server sees, too."""
     warning: int | None = None
     """Seconds before the end of the runtime at which the batch system, which keeps the time, warns the launcher."""
-    home: str | None = None
-    """The user's home in the image, where the job itself runs in it; None: it runs on a node."""
+    runs_images: Literal["", "places", "references"] = ""
+    """The backend itself runs such images as containers, and the launcher in them (`Backend.runs_images`)."""
     groups: Collection[str] = ()
     """The user's JupyterHub groups."""
 
@@ -79,6 +83,8 @@ class Session:
     environment: dict[str, str]
     inherit: dict[str, str]
     requires: list[dict[str, str]]
+    found: dict[str, Any] | None
+    """Where the launcher finds the image (docs/protocol.md, `image`); None for a prefix."""
     mounts: list[Mount]
     directory: str
     log: str
@@ -90,13 +96,14 @@ class Session:
     runtime: int | None
     extra: Mapping[str, Any]
     container: bool
+    """Whether its command runs a container."""
     warning: int | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     """Files that the launcher makes in the scratch directory: name → text."""
+    container_image: str | None = None
+    """The image that the backend itself runs as a container, and the launcher in it."""
     name: str | None = None
     """The site's name of the image; None for a user's own."""
-    reference: str = ""
-    """Where registries have the image; empty: nowhere."""
     groups: Collection[str] = ()
     auth_state: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """For a backend that needs it."""
@@ -109,6 +116,7 @@ class Session:
             "environment": self.environment,
             "inherit": self.inherit,
             "requires": self.requires,
+            "image": self.found,
             "directory": self.directory,
             "log": self.log,
             "ready": self.ready,
@@ -125,7 +133,7 @@ class Session:
 
 def literal(text: str) -> str:
     """Text that is data, so written that the launcher puts nothing in for what looks like a placeholder."""
-    return re.sub("@(?=(?:PORT|SCRATCH|HOME|DEADLINE|AT)@)", "@AT@", text)
+    return re.sub("@(?=(?:PORT|SCRATCH|HOME|DEADLINE|IMAGE|DIGEST|AT)@)", "@AT@", text)
 
 
 def is_secret(name: str) -> bool:
@@ -134,45 +142,59 @@ def is_secret(name: str) -> bool:
 
 
 def build_session(request: Request) -> Session:
-    """The session of a request."""
+    """The session of a request. Raises ValueError where the site has no such image, or the image no place."""
     choice, site, backend = request.choice, request.site, request.backend
     image = site.image(choice.image) if choice.image else None
-    path = request.image_path or choice.custom_image or (image.path[0] if image and image.path else None)
+    if choice.image and image is None:
+        raise ValueError(f"the site has no image {choice.image}")
+    places = [*request.places] or places_of_choice(choice, image)
+    reference = choice.custom_image if choice.custom_image and is_reference(choice.custom_image) else None
     prefix = image.prefix if image else None
     gpu = backend.gpus[choice.gpu] if choice.gpu else None
-    inside = request.home is not None
-    variables = _variables(request, image, apptainer.SCRATCH_TARGET if not inside and prefix is None else "@SCRATCH@")
+    theirs = _container_image(request, image, places)
+    variables = _variables(request, image, container=prefix is None and not theirs)
     seen = (*(GPU_VARIABLES if gpu else ()), *request.inherit)
     argv = _server(request, image)
     mounts = _mounts(site, backend, image)
+    found: dict[str, Any] | None = None
     requires = [{"path": mount.source, "what": "mount"} for mount in mounts if not mount.optional]
-    directory, log = request.directory, log_path(request.server)
-    if inside:
-        # The kubelet sees to mounts, and what the image says of its environment counts.
-        environment, inherit, requires = variables, {"*": "*"}, []
-        directory, log = (_below(str(request.home), one) for one in (directory, log))
-    elif prefix is not None:
+    if prefix is not None:
         environment, inherit = variables, {name: name for name in seen}
         requires = [{"path": prefix, "what": "prefix"}]
         mounts = []
+    elif theirs:
+        # The launcher is in the container: what the image and the backend set there is the server's, too.
+        if request.runs_images == "references":
+            own = {"HEPSPAWNER_IMAGE_PATH": "", "HEPSPAWNER_IMAGE_DIGEST": theirs.partition("@sha256:")[2]}
+        else:
+            digest = layout_of(theirs, theirs).digest
+            own = {"HEPSPAWNER_IMAGE_PATH": literal(theirs), "HEPSPAWNER_IMAGE_DIGEST": digest}
+        environment, inherit = {"HOME": "@HOME@", "TMPDIR": "@SCRATCH@", **variables, **own}, {"*": "*"}
+        requires = [{"path": mount.target, "what": "mount"} for mount in mounts if not mount.optional]
+    elif not places:
+        raise ValueError(f"image {choice.image} has no path, and this backend needs one")
     else:
-        assert path is not None  # of an image that has none nobody is offered this backend
-        requires.insert(0, {"path": path, "what": "image"})
-        environment = apptainer.environment(variables)
+        environment = apptainer.environment({**(apptainer.PULLING if reference else {}), **variables})
         inherit = apptainer.inherited(seen)
-        argv = apptainer.command(
-            literal(path), argv, mounts=mounts, vendor=gpu.vendor if gpu else None, apptainer=backend.apptainer
-        )
+        inherit |= {name: name for name in apptainer.PROXIES} if reference else {}
+        vendor = gpu.vendor if gpu else None
+        called = literal(reference) if reference else None
+        argv = apptainer.command(called, argv, mounts=mounts, vendor=vendor, apptainer=backend.apptainer)
+        if reference:
+            found = {"pull": reference}
+        else:
+            found = {"places": places, "digest": PLACE, **({"also": [*request.also]} if request.also else {})}
     return Session(
         user=request.user,
-        image=image.label if image else path or "",
+        image=image.label if image else choice.custom_image or "",
         argv=argv,
         environment=environment,
         inherit=inherit,
         requires=requires,
+        found=found,
         mounts=mounts,
-        directory=directory,
-        log=log,
+        directory=request.directory,
+        log=log_path(request.server),
         ready=request.base_url + "api",
         cpus=choice.cpus,
         memory=choice.memory,
@@ -180,17 +202,34 @@ def build_session(request: Request) -> Session:
         gpus=choice.gpus,
         runtime=choice.runtime,
         extra=choice.extra,
-        container=prefix is None,
+        container=prefix is None and not theirs,
         warning=request.warning,
-        files=apptainer.FILES if prefix is None and not inside else {},
+        files=apptainer.FILES if prefix is None and not theirs else {},
+        container_image=theirs,
         name=image.name if image else None,
-        reference=reference_of(image, path) or "",
         groups=request.groups,
     )
 
 
-def _below(home: str, path: str) -> str:
-    return home + path[1:] if path == "~" or path.startswith("~/") else path
+def _container_image(request: Request, image: Image | None, places: Sequence[str]) -> str | None:
+    """What the backend itself runs as a container; None: nothing. Raises ValueError where no registry has it."""
+    if not request.runs_images or (image and image.prefix):
+        return None
+    if request.runs_images == "places":
+        return places[0] if places else None
+    reference = image.reference if image else in_registry(str(request.choice.custom_image))
+    if reference is None:
+        raise ValueError(f"the image {image.label if image else request.choice.custom_image} is in no registry")
+    return reference
+
+
+def places_of_choice(choice: Choice, image: Image | None) -> list[str]:
+    """Where the image of a choice can be, by what is said of it alone."""
+    if image is None:
+        return [choice.custom_image] if choice.custom_image else []
+    if choice.digest is None:
+        return list(image.path)
+    return list(dict.fromkeys(place for path in image.path for place in places_of(path, choice.digest)))
 
 
 def log_path(server: str) -> str:
@@ -199,22 +238,26 @@ def log_path(server: str) -> str:
     return f"~/.local/state/hepspawner/{name[:200]}.log"
 
 
-def _variables(request: Request, image: Image | None, scratch: str) -> dict[str, str]:
+def _variables(request: Request, image: Image | None, container: bool) -> dict[str, str]:
     """The server's environment, the later over the earlier: what works anywhere, the admin's from general to special,
     what was asked for, and what JupyterHub needs."""
+    scratch = apptainer.SCRATCH_TARGET if container else "@SCRATCH@"
     variables = {
         "USER": literal(request.user),
         "LOGNAME": literal(request.user),
         "SHELL": "/bin/bash",
         "HEPSPAWNER_SESSION": request.session,
+        "HEPSPAWNER_IMAGE": literal(request.choice.image or request.choice.custom_image or ""),
         # Kernels' connection files must be seen by the server and the kernel: /run/user is not, in a container.
         "JUPYTER_RUNTIME_DIR": f"{scratch}/jupyter-runtime",
     }
-    if request.home is not None:
-        variables |= {"HOME": literal(request.home), "TMPDIR": scratch}
-    elif image and image.prefix:
+    if image and image.prefix:
         path = f"{image.prefix}/bin:{apptainer.HOST_PATH}"
         variables |= {"HOME": "@HOME@", "TMPDIR": scratch, "PATH": path, "LANG": "C.UTF-8"}
+    elif request.choice.custom_image and is_reference(request.choice.custom_image):
+        variables["HEPSPAWNER_IMAGE_DIGEST"] = request.choice.custom_image.partition("@sha256:")[2]
+    else:
+        variables |= {"HEPSPAWNER_IMAGE_PATH": apptainer.IMAGE, "HEPSPAWNER_IMAGE_DIGEST": "@DIGEST@"}
     if image and image.jupyter_path:
         variables["JUPYTER_PATH"] = image.jupyter_path
     variables |= {**request.site.environment, **request.backend.environment, **(image.environment if image else {})}
@@ -254,7 +297,10 @@ def _mounts(site: Site, backend: BackendConfig, image: Image | None) -> list[Mou
 def describe(session: Session) -> str:
     """A session in words, for `preview`: the command, mounts and environment; no secret's value."""
     session = session.without_secrets()
-    lines = ["# command (@PORT@, @SCRATCH@, @HOME@ and @DEADLINE@ are put in on the node)", _command_text(session.argv)]
+    lines = ["# command (what stands between two @ is put in on the node)", _command_text(session.argv)]
+    if session.found and "places" in session.found:
+        lines += ["", "# image: @IMAGE@ is the real path of the first that is there"]
+        lines += session.found["places"]
     lines += ["", "# resources"]
     asked = {
         "cores": session.cpus,
@@ -271,8 +317,7 @@ def describe(session: Session) -> str:
             lines.append(f"{mount.source} -> {mount.target}{' (' + ', '.join(notes) + ')' if notes else ''}")
     lines += ["", "# environment"]
     lines += [f"{name}={value}" for name, value in sorted(session.environment.items())]
-    others = "all others: as the image sets them"
-    lines += [others if name == "*" else f"{name}: as the node sets it" for name in session.inherit]
+    lines += [f"{'the rest' if name == '*' else name}: as the node sets it" for name in session.inherit]
     return "\n".join(lines) + "\n"
 
 
@@ -299,4 +344,5 @@ def summary(choice: Choice, site: Site) -> str:
     parts += [format_time(choice.runtime)] if choice.runtime else []
     parts += [f"{name} {value}" for name, value in choice.extra.items()]
     what = image.label if image else choice.custom_image
+    what = f"{what} ({short(choice.digest)})" if choice.digest else what
     return f"{what} on {backend.title or choice.backend}{' with ' + ', '.join(parts) if parts else ''}"

@@ -18,6 +18,7 @@ from .backends.base import BackendError
 from .choice import Choice, ChoiceError, Offer, Who, from_form
 from .hub import pages, sessions, tokens
 from .hub.adoption import adopt
+from .hub.locate import locate
 from .hub.pages import NO_SITE, Refused
 from .hub.run import Failure, Run
 from .hub.runtime import Runtime, install
@@ -43,6 +44,8 @@ class HEPSpawner(Spawner):
     http_timeout: int  # JupyterHub's
     run: Run | None = None
     """The attempt to run the server that is under way."""
+    last_image: Mapping[str, str] = {}
+    """What the server ran from, now or the last time: see `Run.image`."""
     _accepted: Mapping[str, Any] = {}
     """The last options that were allowed."""
     _chosen: tuple[Choice, Offer] | None = None
@@ -62,8 +65,9 @@ class HEPSpawner(Spawner):
 
     @default("start_timeout")
     def _start_timeout(self) -> int:
-        # The first start of an image that is not in the node's CVMFS cache takes minutes; a queue may take a day.
-        return _QUEUE_TIMEOUT if self.user and self.runtime.queues else _NODE_TIMEOUT
+        # The first start of an image that is not in the node's CVMFS cache takes minutes; a queue may take a day, and
+        # so may a pull, which goes on as long as it is heard of.
+        return _QUEUE_TIMEOUT if self.user and (self.runtime.queues or self.runtime.pulls) else _NODE_TIMEOUT
 
     @default("options_form")
     def _options_form(self) -> Any:
@@ -151,10 +155,10 @@ class HEPSpawner(Spawner):
         choice, offer = chosen
         tag = runtime.tag(self.user.name, self.name, secrets.token_hex(16))
         run = Run(tag, choice.backend, summary(choice, offer.site), choice.options())
-        run.choice = choice
+        run.choice, run.site = choice, offer.site
         run.submitting = True
         self._take_on(run)
-        self.orm_spawner.state = run.state()
+        self.orm_spawner.state = self.get_state()
         return self._start(run, choice, offer)
 
     async def _start(self, run: Run, choice: Choice, offer: Offer) -> str:
@@ -176,17 +180,26 @@ class HEPSpawner(Spawner):
     async def _until_settled(self, run: Run) -> None:
         """JupyterHub's start_timeout may allow for a day in a queue: the node has its own time from the claim on."""
         await run.settled("claimed")
-        try:
-            await asyncio.wait_for(run.settled(), _NODE_TIMEOUT)
-        except asyncio.TimeoutError:
-            text = f"The server was not up {_NODE_TIMEOUT // 60} min after its node had begun with it."
-            self.runtime.watch.give_up(run, Failure(text, "Start it again; if that fails too, tell the site's admins."))
+        text = f"The server was not up {_NODE_TIMEOUT // 60} min after its node had begun with it."
+        advice = "Start it again; if that fails too, tell the site's admins."
+        while not (run.url or run.ended):
+            heard = run.pulling  # a pull may take longer, as long as it goes on
+            try:
+                await asyncio.wait_for(run.settled(), _NODE_TIMEOUT)
+            except asyncio.TimeoutError:
+                if run.pulling == heard:
+                    self.runtime.watch.give_up(run, Failure(text, advice))
 
     async def _locate(self, run: Run, choice: Choice, offer: Offer) -> None:
-        run.image_path, problem = await self.runtime.locate(choice, offer)
-        if problem:
-            run.end(Failure(problem), 1)
-            raise Refused(400, Failure(problem))
+        ran = [(one.state or {}).get("last_image") or {} for one in self.user.orm_spawners.values()]
+        found = await locate(self.runtime, choice, offer, self.cmd[0], ran)
+        run.places, run.also = found.places, found.also
+        if found.pinned:
+            run.runs_from(found.pinned, found.places[0])
+        self._store(state=self.get_state())  # a hub that comes after this one must not look where the tag led later
+        if found.problem:
+            run.end(Failure(found.problem), 1)
+            raise Refused(400, Failure(found.problem))
 
     async def _submit(self, run: Run, choice: Choice) -> None:
         runtime, backend = self.runtime, self.runtime.backend(run.backend)
@@ -215,7 +228,13 @@ class HEPSpawner(Spawner):
         run.base_url = self.server.base_url if self.server else ""
         run.secrets = lambda: [self.api_token] if self.api_token else []
         run.on_end = self._ended
+        run.on_image = self._image_found
         self.runtime.add(run)
+
+    def _image_found(self) -> None:
+        """Save what runs: a hub that comes after this one, and the user's next start, must know it."""
+        self.last_image = self.run.image if self.run else self.last_image
+        self._store(state=self.get_state())
 
     def _ended(self) -> None:
         run = self.run
@@ -310,11 +329,18 @@ class HEPSpawner(Spawner):
             await self.apply_group_overrides()
             await maybe_future(self.run_pre_spawn_hook())
             await tokens.renew(self)
+        if run.choice is None:
+            await self.runtime.catalog.settled()  # its image may be one that a source finds
         try:
-            choice = run.choice or self._choose(run.options)[0]
+            if run.choice is None:
+                run.choice, offer = self._choose(run.options)
+                run.site = offer.site
+            choice = run.choice
         except Refused as problem:
+            if self.runtime.catalog.incomplete:
+                raise web.HTTPError(503, "a list of images cannot be read yet: the image may be on it") from None
             raise web.HTTPError(409, f"the site does not allow this any more: {problem.log_message}") from None
-        self._store(state=run.state())
+        self._store(state=self.get_state())
         return sessions.session_of(self, choice, sessions.hub_environment(self, run.backend), run).order()
 
     def preview(self, options: Any) -> str:
@@ -334,12 +360,14 @@ class HEPSpawner(Spawner):
 
     def get_state(self) -> dict[str, Any]:
         """What is saved of a server. Never a token."""
-        return {**super().get_state(), **(self.run.state() if self.run else {})}
+        last = {"last_image": self.last_image} if self.last_image else {}
+        return {**super().get_state(), **last, **(self.run.state() if self.run else {})}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up a server that the last hub left."""
         super().load_state(state)
         self._accepted = self.orm_spawner.user_options or {}
+        self.last_image = state.get("last_image") or {}
         if "session" in state and self.orm_spawner.server is not None:
             self._take_on(Run.restore(state, self.runtime.tag(self.user.name, self.name, state["session"])))
 

@@ -59,8 +59,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
-    # As long as Playwright runs, asyncio takes its loop for the running one, and no other test could have one.
-    items.sort(key=lambda item: "browser" in item.path.parts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile` the tests of a file stay in one worker, as they share what it starts; and so do all that
+    need Kubernetes, of which there is one on a machine."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "kubernetes" if "kubernetes" in nodeid else str(super()._split_scope(nodeid))
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_testnodedown(node: Any) -> None:
+    """What a worker left out."""
+    for name, count in getattr(node, "workeroutput", {}).get("left_out", {}).items():
+        LEFT_OUT[name] = max(LEFT_OUT.get(name, 0), count)  # each worker collects everything
 
 
 def all_demanded() -> bool:
@@ -76,6 +93,9 @@ def not_tested() -> dict[str, str]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = LEFT_OUT
+        return
     fine = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
     if all_demanded() and not_tested() and exitstatus in fine:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

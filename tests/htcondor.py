@@ -117,6 +117,13 @@ class Condor:
         """All daemons read their configuration again, and what they know of accounts."""
         self.command("condor_reconfig", "-all")
 
+    def configure(self, *lines: str) -> None:
+        """More lines of the configuration from now on, in place of those that were given so before."""
+        mark = "# of a test"
+        text = self.conf.read_text().partition(mark)[0]
+        self.conf.write_text("\n".join([text + mark, *lines, ""]))
+        self.reconfigure()
+
     def submit(self, description: str, user: str = "alice", count: int = 1) -> int:
         """The id of a new cluster; a description is lines as for condor_submit, without the line queue."""
         text = f"{description}\nqueue {count}\n"
@@ -175,6 +182,11 @@ class Condor:
 
     def pid(self, daemon: str) -> int:
         """The pid of a daemon (`DAEMONS`)."""
+        pid = self._find(daemon)
+        assert pid, f"{daemon} does not run"
+        return pid
+
+    def _find(self, daemon: str) -> int | None:
         if daemon == "master":
             return int((self.directory / "run/master.pid").read_text())
         name, _, node = daemon.partition("_")
@@ -182,7 +194,7 @@ class Condor:
             argv = line.split(" ")
             if os.path.basename(argv[0]) == f"condor_{name}" and (node in argv if node else "-local-name" not in argv):
                 return entry
-        raise AssertionError(f"{daemon} does not run")
+        return None
 
     def kill(self, daemon: str) -> None:
         """SIGKILL for a daemon; the master starts another soon, unless it is stopped."""
@@ -193,7 +205,7 @@ class Condor:
     def off(self, daemon: str) -> None:
         """End a daemon (schedd, negotiator, startd: all of them), which the master does not start again."""
         self.command("condor_off", "-fast", f"-{daemon}")
-        eventually(lambda: not self._runs(daemon), f"{daemon} is off")
+        eventually(lambda: not self._find(daemon), f"{daemon} is off")
 
     def on(self, daemon: str) -> None:
         """A daemon that is off is started; returns when it answers."""
@@ -202,19 +214,25 @@ class Condor:
         if daemon == "schedd":
             eventually(lambda: self.run("condor_q").returncode == 0, "the schedd answers")
 
-    def _runs(self, daemon: str) -> bool:
-        try:
-            return bool(self.pid(daemon))
-        except AssertionError:
-            return False
+    def startd_of(self, number: int) -> str:
+        """The daemon (`DAEMONS`) of the node where a job runs."""
+        node = self.wait_for(number, "running").ad["RemoteHost"].split("@")[1]
+        return "startd" if node == "node1" else f"startd_{node}"
+
+    def mend(self) -> None:
+        """All daemons answer, and are configured as at the start."""
+        for daemon in DAEMONS:
+            self.thaw(daemon)
+        if "# of a test" in self.conf.read_text():
+            self.configure()
 
     def freeze(self, daemon: str) -> None:
         """From now on a daemon takes connections, but does not answer."""
         os.kill(self.pid(daemon), signal.SIGSTOP)
 
     def thaw(self, daemon: str) -> None:
-        """It answers again, also what was asked meanwhile."""
-        os.kill(self.pid(daemon), signal.SIGCONT)
+        """It answers again, also what was asked meanwhile; one that was killed is waited for."""
+        os.kill(eventually(lambda: self._find(daemon), f"{daemon} runs"), signal.SIGCONT)
 
     def drain(self) -> None:
         """New jobs stay queued: nobody matches them."""
@@ -223,6 +241,11 @@ class Condor:
     def resume(self) -> None:
         """They start."""
         os.kill(self.pid("negotiator"), signal.SIGCONT)
+
+    def commands(self, name: str) -> dict[int, str]:
+        """Commands of HTCondor that run just now."""
+        found = processes_with(f"CONDOR_CONFIG={self.conf}\0")
+        return {pid: line for pid, line in found.items() if os.path.basename(line.split(" ")[0]) == name}
 
     def processes(self) -> dict[int, str]:
         """Pids and commands of what runs for jobs, as far as it kept the job's environment."""

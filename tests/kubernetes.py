@@ -1,9 +1,11 @@
 """A real Kubernetes for tests and benchmarks: one node, which is this machine, made by `tests/rigs/kubernetes`.
 
-There is one cluster per machine. Pods are on a bridge, on which the host is `HOST`. Only for root.
+There is one cluster per machine: a process that needs it waits until no other one does, and all in it share one. Pods
+are on a bridge, on which the host is `HOST`. Only for root.
 """
 
 import base64
+import fcntl
 import json
 import os
 import signal
@@ -11,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, ClassVar
 
 import yaml
 
@@ -25,10 +27,15 @@ HOST = "10.252.0.1"
 NODE = "node1"
 MANIFESTS = Path(__file__).parents[1] / "examples/kubernetes"
 NOTHING = subprocess.DEVNULL
+LOCK = Path(tempfile.gettempdir()) / "hepspawner-kubernetes.lock"
 
 
 class Kubernetes:
     """The cluster, with an empty namespace for each name that is asked for."""
+
+    _users: ClassVar[set["Kubernetes"]] = set()
+    """Of this process."""
+    _lock: ClassVar[IO[str] | None] = None
 
     def __init__(self) -> None:
         self.admin = HOME / "pki/admin.kubeconfig"
@@ -37,15 +44,35 @@ class Kubernetes:
 
     def start(self, node: bool = True) -> "Kubernetes":
         """Returns when the API server answers, and the node takes pods. What runs already is left alone."""
+        if not self._users:
+            Kubernetes._lock = LOCK.open("w")
+            fcntl.flock(Kubernetes._lock, fcntl.LOCK_EX)
+        self._users.add(self)
         self._script("./up.sh", *(["node"] if node else []))
         return self
 
     def stop(self) -> None:
-        """End everything, in whatever state it is, and forget all objects."""
+        """End everything, in whatever state it is, and forget all objects; somebody else in this process may go on."""
+        subprocess.run(["rm", "-rf", str(self.directory)], check=True)
+        self._users.discard(self)
+        if self._users:
+            return
         for daemon in self.daemons():
             self.signal(daemon, signal.SIGCONT)
         self._script("./down.sh", "--wipe")
-        subprocess.run(["rm", "-rf", str(self.directory)], check=True)
+        if Kubernetes._lock is not None:
+            Kubernetes._lock.close()
+            Kubernetes._lock = None
+
+    @staticmethod
+    def in_use() -> bool:
+        """Whether another process has it."""
+        with LOCK.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def __enter__(self) -> "Kubernetes":
         return self.start()

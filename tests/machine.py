@@ -4,6 +4,7 @@ import os
 import random
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,16 +27,32 @@ def eventually(condition: Callable[[], Any], what: str = "", seconds: float = PA
         pause = min(2 * pause, 0.1)
 
 
-def free_port() -> int:
-    """A port that nobody has, outside the range from which the kernel hands out ports by itself."""
+# Workers of one run (pytest-xdist) have ports of their own, and what was handed out lately is not handed out again:
+# between the look and its use a port is nobody's.
+_LOWEST = 12000 + 4500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw3")[2:]) % 4)
+_lately: deque[int] = deque(maxlen=1000)
+
+
+def free_ports(count: int) -> int:
+    """The first of some ports in a row that nobody has, outside the range from which the kernel hands out its own."""
     while True:
-        port = random.randint(12000, 31000)
-        with socket.socket() as one:
-            try:
-                one.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        first = random.randint(_LOWEST, _LOWEST + 4500 - count)
+        ports = range(first, first + count)
+        if any(port in _lately for port in ports):
+            continue
+        try:
+            for port in ports:
+                with socket.socket() as one:
+                    one.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        _lately.extend(ports)
+        return first
+
+
+def free_port() -> int:
+    """One such port."""
+    return free_ports(1)
 
 
 def processes_with(*texts: str) -> dict[int, str]:

@@ -5,18 +5,16 @@ c1 and c2 are the partition cpu, g1 is the partition gpu and has two A100 that a
 
 import os
 import pwd
-import random
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.machine import alive, connects, eventually, processes_with
+from tests.machine import alive, connects, eventually, free_ports, processes_with
 
 RIG = Path(__file__).parent / "rigs/slurm"
 NODES = "c1,c2,g1"
@@ -271,19 +269,6 @@ def counting_commands(directory: Path | str) -> Commands:
 def find(name: str) -> str:
     """Where a program is, also where the daemons are; empty where there is none."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or ""
-
-
-def free_ports(count: int) -> int:
-    """The first of some ports in a row that nobody has, outside the range from which the kernel hands out its own."""
-    while True:
-        first = random.randint(12000, 31000 - count)
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as one:
-                    one.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
 
 
 def step_of(pid: int) -> int | None:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..choice import Field, Who, base_fields
 from ..site.model import BackendConfig
@@ -110,6 +110,9 @@ class Backend(ABC):
     """Whether jobs may wait for hours before they run."""
     inherit: ClassVar[tuple[str, ...]] = ()
     """Variables of the job that its server sees, too."""
+    runs_images: Literal["", "places", "references"] = ""
+    """Which images the engine itself runs as containers (`Session.container_image`), and the launcher in them: those of
+    file systems, those of registries, or none."""
     needs_auth_state: bool = False
     """Whether `submit` wants the session's auth_state."""
 
@@ -140,11 +143,6 @@ class Backend(ABC):
 
         Called for each claim and preview.
         """
-        return None
-
-    def home(self, user: str) -> str | None:
-        """Where a user's home is in the image that the job itself runs in (a pod's); None: jobs run on a node, where
-        their account has a home, and start containers there."""
         return None
 
     def fields(self, who: Who) -> list[Field]:
@@ -185,8 +183,11 @@ class Backend(ABC):
         """
         return None
 
-    async def last_words(self, job: str, tag: Tag) -> list[str]:
-        """Last lines of what the job wrote, for a job whose launcher could not report them; empty: none to be had."""
+    async def last_words(self, job: str, tag: Tag, started: bool = True) -> list[str]:
+        """Last lines of what the job wrote, for a job whose launcher could not report them; empty: none to be had.
+
+        `started`: its server was started, so that the server's log is this job's.
+        """
         return []
 
     @abstractmethod

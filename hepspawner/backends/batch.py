@@ -237,11 +237,13 @@ class BatchBackend(Backend):
                 return
             try:
                 if loop.time() >= again:
-                    await self._removing.add((job, tag.user))
+                    await asyncio.wait_for(self._removing.add((job, tag.user)), max(deadline - loop.time(), 1.0))
                     again, asked = loop.time() + _CANCEL_AGAIN, True
                     continue
             except BackendError as error:
                 problem = str(error)
+            except asyncio.TimeoutError:
+                problem = "the order to end it was not given in time"
             if loop.time() > deadline:
                 # JupyterHub takes any end of a stop for one, and logs nothing: the watch removes the job later.
                 text = f"it cannot be told whether job {job} ended{problem and ': '}{problem}"
@@ -379,14 +381,13 @@ class BatchBackend(Backend):
         by_user: dict[str, list[str]] = {}
         for job, user in jobs:
             by_user.setdefault(user, []).append(job)
-        problems = []
-        for user, mine in by_user.items():
-            try:
-                await self._end(mine, await self.account(user))
-            except BackendError as error:  # of one user, who may be gone: the others' jobs are ended all the same
-                problems.append(str(error))
-        if problems:
+        # One user may be gone, or his command may hang: the others' jobs are ended all the same.
+        orders = (self._end_of(user, mine) for user, mine in by_user.items())
+        if problems := [str(error) for error in await asyncio.gather(*orders, return_exceptions=True) if error]:
             raise BackendError("; ".join(problems))
+
+    async def _end_of(self, user: str, jobs: list[str]) -> None:
+        await self._end(jobs, await self.account(user))
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

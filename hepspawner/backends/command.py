@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -136,25 +136,37 @@ class Commands:
             return []
         return text.splitlines()[-40:]
 
+    async def follow(self, path: str) -> AsyncGenerator[bytes, None]:
+        """What is appended to a file from now on, also once another has its name. Raises CommandError."""
+        # It ends with the hub, however that ends. What it says of rotations nobody reads.
+        argv = self.argv("tail", "-F", "-n", "0", "--pid", str(os.getpid()), "--", path)
+        child = await _start(argv, {"PATH": _path()}, {"stderr": asyncio.subprocess.DEVNULL})
+        assert child.stdout
+        try:
+            while new := await child.stdout.read(65536):
+                yield new
+        finally:
+            if child.returncode is None:
+                _end(child)
+
+
+async def _start(
+    argv: Sequence[str], environment: Mapping[str, str], process: Mapping[str, Any]
+) -> asyncio.subprocess.Process:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE)
+    own = {**pipes, "env": environment, "cwd": "/", "start_new_session": True, **process}
+    try:
+        return await asyncio.create_subprocess_exec(*argv, **own)
+    except OSError as error:
+        raise CommandError(f"{argv[0]} cannot be run: {error.strerror}") from None
+
 
 async def run(
     argv: Sequence[str], stdin: bytes, environment: Mapping[str, str], timeout: float, process: Mapping[str, Any]
 ) -> Result:
     """Run a command to its end, for at most `timeout` seconds. Raises CommandError."""
     name = argv[-1] if len(argv) == 1 else os.path.basename(argv[0])
-    try:
-        child = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-            **process,
-        )
-    except OSError as error:
-        raise CommandError(f"{argv[0]} cannot be run: {error.strerror}") from None
+    child = await _start(argv, environment, process)
     try:
         out, err, code = await asyncio.wait_for(_talk(child, stdin), timeout)
     except asyncio.TimeoutError:

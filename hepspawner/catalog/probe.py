@@ -1,50 +1,18 @@
-"""Facts about paths of images, found by a child process that can be killed.
-
-CVMFS and users' homes can hang, also in ways that no signal interrupts: the hub never touches them. This file is
-both sides: `look` runs in the hub, `main` in the child, which is this very file under the hub's Python with nothing
-but the standard library, so that it starts in some 15 ms.
-"""
+"""Facts about paths of images, found by a child process that can be killed."""
 
 import asyncio
-import json
-import os
-import stat
-import sys
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-_SIF_MAGIC = b"SIF_MAGIC"
-_SIF_MAGIC_AT = 32
-_ROOT_OF_A_SYSTEM = ("usr", ".singularity.d")
+from . import examine as _examine
+from .child import Child, Silent
+from .examine import NO_ANSWER, Fact, examine
 
+__all__ = ["NO_ANSWER", "Fact", "examine", "look", "start", "told"]
 
-@dataclass(frozen=True)
-class Fact:
-    """What is known of a path."""
-
-    kind: str
-    """``sandbox``, ``sif``, ``prefix`` (a directory with bin/ that is no system), or why it is none of them:
-    ``missing``, ``unreadable``, ``not an image``, ``no answer``; ``on the node``: the hub does not look."""
-    real: str = ""
-    """The path with its links resolved."""
-
-    @property
-    def ok(self) -> bool:
-        """False where a start must fail. That nothing answered is not known to be bad."""
-        return self.kind in ("sandbox", "sif", "prefix", "no answer", "on the node")
-
-    @property
-    def text(self) -> str:
-        """The state in words; empty where there is nothing to say."""
-        return {
-            "missing": "does not exist",
-            "unreadable": "may not be read",
-            "not an image": "is not an image: neither a SIF nor the root directory of a system",
-            "no answer": "the file system does not answer",
-        }.get(self.kind, "")
-
-
-NO_ANSWER = Fact("no answer")
+_CHILD = ["-S", str(Path(_examine.__file__))]
 
 
 async def look(paths: list[str], deadline: float, account: dict[str, Any] | None = None) -> dict[str, Fact]:
@@ -55,76 +23,40 @@ async def look(paths: list[str], deadline: float, account: dict[str, Any] | None
     facts = dict.fromkeys(paths, NO_ANSWER)
     if not paths:
         return facts
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        "-S",
-        __file__,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={},
-        cwd="/",
-        start_new_session=True,
-        **(account or {}),
-    )
+    child = await start([(path, None) for path in facts], None, account)
     try:
-        await asyncio.wait_for(_read(child, paths, facts), deadline)
-    except (asyncio.TimeoutError, ConnectionError, ValueError):
+        await asyncio.wait_for(_collect(child, list(facts), facts, deadline), deadline)
+    except (asyncio.TimeoutError, Silent, ConnectionError, ValueError):
         pass  # what is not answered stays so
     finally:
-        # A child in an uninterruptible wait dies when the file system lets go of it: nobody waits for that.
-        if child.returncode is None:
-            try:
-                child.kill()
-                await asyncio.wait_for(child.wait(), 0.1)
-            except (ProcessLookupError, asyncio.TimeoutError):
-                pass
+        await child.close()
     return facts
 
 
-async def _read(child: asyncio.subprocess.Process, paths: list[str], facts: dict[str, Fact]) -> None:
-    assert child.stdin and child.stdout
-    child.stdin.write(json.dumps(paths).encode())
-    child.stdin.close()
-    while line := await child.stdout.readline():
-        path, kind, real = json.loads(line)
-        facts[path] = Fact(kind, real)
-    await child.wait()  # asyncio complains where the child was not waited for
+async def _collect(child: Child, paths: list[str], facts: dict[str, Fact], silence: float) -> None:
+    async for index, fact in told(child, silence):
+        if fact is not None:
+            facts[paths[index]] = fact
 
 
-def examine(path: str) -> Fact:
-    """The fact about one path. Blocks for as long as the file system likes: only for the child."""
-    real = ""
-    try:
-        real = os.path.realpath(path)
-        mode = os.stat(real).st_mode
-        if stat.S_ISDIR(mode):
-            if not os.access(real, os.X_OK):
-                return Fact("unreadable", real)
-            # No listing: on CVMFS it costs more than some stats.
-            if any(os.path.lexists(os.path.join(real, name)) for name in _ROOT_OF_A_SYSTEM):
-                return Fact("sandbox", real)
-            is_prefix = os.path.isdir(os.path.join(real, "bin"))
-            return Fact("prefix" if is_prefix else "not an image", real)
-        with open(real, "rb") as file:
-            head = file.read(_SIF_MAGIC_AT + len(_SIF_MAGIC))
-        return Fact("sif" if head[_SIF_MAGIC_AT:] == _SIF_MAGIC else "not an image", real)
-    except PermissionError:
-        return Fact("unreadable", real)
-    except (FileNotFoundError, ValueError):  # ValueError: what can be no path
-        return Fact("missing")
-    except OSError as error:
-        # EIO, ENOTCONN, ELOOP… of a sick file system: it may be well again on the node, or in a minute
-        return Fact("missing" if isinstance(error, NotADirectoryError) else "no answer")
+async def start(
+    paths: list[tuple[str, tuple[int, ...] | None]], root: str | None, account: dict[str, Any] | None = None
+) -> Child:
+    """A child that examines paths, each with the mark of what is known of it; see `examine`."""
+    return await Child.start(_CHILD, {"paths": paths, "root": root}, account)
 
 
-def main() -> None:
-    """The child: paths as JSON on standard input, a line of JSON for each on standard output, at once."""
-    for path in json.load(sys.stdin):
-        fact = examine(path)
-        print(json.dumps([path, fact.kind, fact.real]), flush=True)
+async def told(child: Child, silence: float) -> AsyncIterator[tuple[int, Fact | None]]:
+    """What a child tells: the index of a path, and the fact about it, None where nothing has changed.
 
-
-if __name__ == "__main__":
-    main()
+    (-1, None): the root is absent, and all else with it. Raises Silent, ValueError.
+    """
+    async for line in child.lines(silence):
+        if line == "absent":
+            yield -1, None
+            return
+        if not isinstance(line, list) or not line or not isinstance(line[0], int):
+            raise ValueError("nonsense")
+        index, *values = line
+        fact = Fact(*values) if values else None
+        yield index, replace(fact, mark=tuple(fact.mark)) if fact and fact.mark else fact

@@ -5,6 +5,18 @@
 
 from .fields import Choice, ChoiceError, Field, base_fields, shown
 from .offer import Offer, Who
-from .reading import bounded, from_form
+from .reading import VERY_IMAGE, bounded, from_form, split_digest
 
-__all__ = ["Choice", "ChoiceError", "Field", "Offer", "Who", "base_fields", "bounded", "from_form", "shown"]
+__all__ = [
+    "VERY_IMAGE",
+    "Choice",
+    "ChoiceError",
+    "Field",
+    "Offer",
+    "Who",
+    "base_fields",
+    "bounded",
+    "from_form",
+    "shown",
+    "split_digest",
+]

@@ -100,6 +100,8 @@ class Choice:
 
     backend: str
     image: str | None = None
+    digest: str | None = None
+    """Of the very image that is wanted, though its tag may have moved; None: the image as it is today."""
     custom_image: str | None = None
     cpus: int | None = None
     memory: int | None = None
@@ -114,7 +116,7 @@ class Choice:
     def options(self) -> dict[str, Any]:
         """The choice as user_options: what JupyterHub stores, and `Offer.choose` accepts again."""
         values = {
-            "image": self.image,
+            "image": f"{self.image}@{self.digest}" if self.digest else self.image,
             "custom_image": self.custom_image,
             "backend": self.backend,
             "cpus": self.cpus,

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
+from ..catalog.references import is_reference, matches
 from ..site.model import BackendConfig, Image, Site
 from .fields import Choice, ChoiceError, Field, base_fields
 from .reading import Reading, bounded, sift
@@ -39,6 +40,8 @@ class Offer:
         self.site, self.who = site, who
         self._fields = fields or {}
         self.backends = {name: config for name, config in site.backends.items() if who.may(config.groups)}
+        self._able: dict[Any, dict[str, BackendConfig]] = {}
+        """Backends of images, of which thousands are alike."""
 
     @cached_property
     def images(self) -> dict[str, Image]:
@@ -50,46 +53,60 @@ class Offer:
     @property
     def custom(self) -> list[str]:
         """Globs of the images that this user may bring; empty: none."""
-        return [root + rest for root, rest in self.custom_roots]
+        return [root + rest for root, rest in self.custom_roots] + self.custom_references
 
     @cached_property
     def custom_roots(self) -> list[tuple[str, str]]:
         """The same in two parts: what only the site controls, to be followed where it is a link, and the rest."""
+        roots = []
+        for glob in self._allowed:
+            if is_reference(glob):
+                continue
+            parts = glob.split("/")
+            fixed = next((i for i, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
+            personal = next((i + 1 for i, part in enumerate(parts) if "{username}" in part), fixed)
+            root, rest = ("/".join(some) for some in (parts[: min(fixed, personal)], parts[min(fixed, personal) :]))
+            roots.append((root.replace("{username}", self.who.name), "/" + rest.replace("{username}", self.who.name)))
+        return roots
+
+    @cached_property
+    def custom_references(self) -> list[str]:
+        """Globs of the references that this user may bring."""
+        return [glob.replace("{username}", self.who.name) for glob in self._allowed if is_reference(glob)]
+
+    @property
+    def _allowed(self) -> list[str]:
         policy = self.site.custom_images
         if policy is None or not self.who.may(policy.groups):
             return []
         # A name with a slash or a wildcard would widen the pattern.
         plain = not set(self.who.name) & set("/*?[]") and self.who.name not in (".", "..")
-        roots = []
-        for glob in policy.allow:
-            parts = glob.split("/")
-            fixed = next((i for i, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
-            personal = next((i + 1 for i, part in enumerate(parts) if "{username}" in part), fixed)
-            root, rest = ("/".join(some) for some in (parts[: min(fixed, personal)], parts[min(fixed, personal) :]))
-            if plain or "{username}" not in glob:
-                roots.append(
-                    (root.replace("{username}", self.who.name), "/" + rest.replace("{username}", self.who.name))
-                )
-        return roots
+        return [glob for glob in policy.allow if plain or "{username}" not in glob]
 
     def allows(self, path: str, links: Mapping[str, str] | None = None) -> bool:
-        """True where this user may bring an image that lies at a path.
+        """True where this user may bring an image that lies at a path, or has a full reference.
 
         `links`: for a path whose links were followed, where each of the roots really is (a home may be a link).
         """
+        if is_reference(path):
+            return any(matches(path, glob) for glob in self.custom_references)
         return any(fnmatchcase(path, (links or {}).get(root, root) + rest) for root, rest in self.custom_roots)
 
-    def backends_of(self, image: Image | None) -> dict[str, BackendConfig]:
-        """The backends on which this user can run an image; all for an image of his own."""
-        if image is None:
-            return self.backends
-        return {
-            name: config
-            for name, config in self.backends.items()
-            if (image.backends is None or name in image.backends)
-            and config.runs(image)
-            and (image.gpu != "required" or self.kinds(name))
-        }
+    def backends_of(self, image: Image | str) -> dict[str, BackendConfig]:
+        """The backends on which this user can run an image, or his own one: a path or a full reference."""
+        if isinstance(image, str):
+            return {name: config for name, config in self.backends.items() if config.runs(image)}
+        can = tuple(name for name, config in self.backends.items() if config.runs(image))
+        alike = None if image.backends is None else tuple(image.backends), image.gpu == "required", can
+        if alike not in self._able:
+            self._able[alike] = {
+                name: config
+                for name, config in self.backends.items()
+                if name in can
+                and (image.backends is None or name in image.backends)
+                and (image.gpu != "required" or self.kinds(name))
+            }
+        return self._able[alike]
 
     def fields(self, backend: str) -> list[Field]:
         """Everything to choose on a backend."""

@@ -1,8 +1,10 @@
 """From options, whatever door they came through, to a choice or to all that is wrong with them."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..catalog.layouts import DIGEST
+from ..catalog.references import full_reference, is_reference, without_credentials
 from ..site.model import Image, absolute_path
 from .fields import Choice, ChoiceError, Field, near, shown, some
 
@@ -13,6 +15,8 @@ _MAX_OPTIONS = 40
 _MAX_TEXT = 4096
 _NO_GPU = 1000
 """What a GPU that is not there weighs: more than all numbers that are too large, which can be made smaller."""
+VERY_IMAGE = "very_image"
+"""The form's field for ``name@digest``: it counts where that image is chosen."""
 _COMMON = {"image", "custom_image", "backend", "cpus", "memory", "gpu", "gpus", "runtime"}
 
 
@@ -46,6 +50,13 @@ def sift(options: Any) -> tuple[dict[str, Any], dict[str, str]]:
     return clean, errors
 
 
+def split_digest(given: Any, names: Container[str]) -> tuple[str, str | None]:
+    """Of what was given for an image: its name (or what else was given), and the digest where ``name@digest`` was."""
+    text = given if isinstance(given, str) else ""
+    name, _, digest = text.rpartition("@")
+    return (name, digest) if text not in names and name in names and DIGEST.fullmatch(digest) else (text, None)
+
+
 def from_form(data: Mapping[str, list[Any]]) -> dict[str, Any]:
     """Options of a form's or a link's fields (lists of texts): a field left empty was not chosen.
 
@@ -59,6 +70,9 @@ def from_form(data: Mapping[str, list[Any]]) -> dict[str, Any]:
         options[name] = value.strip() if isinstance(value, str) else value
     if options.get("image") and "custom_image" in options:
         del options["custom_image"]
+    very = options.pop(VERY_IMAGE, None)
+    if isinstance(very, str) and very.rpartition("@")[0] == options.get("image"):
+        options["image"] = very
     if "gpu" in data and "gpu" not in options:
         options["gpus"] = 0
     return options
@@ -86,6 +100,7 @@ class Reading:
         return Choice(
             backend=backend,
             image=image.name if image else None,
+            digest=self.digest if image else None,
             custom_image=None if image else self.custom,
             cpus=values.get("cpus"),
             memory=values.get("memory"),
@@ -96,6 +111,8 @@ class Reading:
         )
 
     custom: str | None = None
+    digest: str | None = None
+    """Of the very image that is wanted, where more was said than its name."""
 
     def _image(self) -> Image | None:
         given, images = self.options.get("image"), self.offer.images
@@ -114,20 +131,26 @@ class Reading:
             backend = self.options.get("backend")
             first = next(iter(images.values()))
             return next((image for image in images.values() if backend in self.offer.backends_of(image)), first)
-        if not isinstance(given, str) or given not in images:
+        name, self.digest = split_digest(given, images)
+        if self.digest and not images[name].path:
+            self.errors["image"] = f"{name} has no digests to choose from: give {name} alone"
+            return None
+        if name not in images:
             allowed = near(given, images) or f"; allowed: {some(images)}"
             self.errors["image"] = f"{shown(given)} is not available to you{allowed}"
             return None
-        return images[given]
+        return images[name]
 
     def _custom(self, given: Any) -> str | None:
         if not self.offer.custom:
             self.errors["custom_image"] = "images of your own are not allowed here"
             return None
         try:
-            path = absolute_path(given) if isinstance(given, str) else None
+            text = given if isinstance(given, str) else ""
+            read = full_reference if is_reference(text) else absolute_path
+            path = read(text) if isinstance(given, str) else None
         except ValueError as error:
-            self.errors["custom_image"] = f"{shown(given)} {error}"
+            self.errors["custom_image"] = f"{shown(without_credentials(text))} {error}"
             return None
         if path is None or not self.offer.allows(path):
             self.errors["custom_image"] = f"{shown(given)} is not allowed; allowed: {some(self.offer.custom)}"
@@ -135,18 +158,21 @@ class Reading:
         return path
 
     def _backend(self, image: Image | None) -> str | None:
-        possible = self.offer.backends_of(image)
+        wanted = image or self.custom
+        possible = self.offer.backends_of(wanted) if wanted else self.offer.backends
         given = self.options.get("backend")
         if given is not None:
             if isinstance(given, str) and given in possible:
                 return given
-            what = f" for {image.name}" if image and isinstance(given, str) and given in self.offer.backends else ""
+            called = image.name if image else shown(wanted)
+            what = f" for {called}" if isinstance(given, str) and given in self.offer.backends else ""
             self.errors["backend"] = (
                 f"{shown(given)} is not available{what}; allowed: {some(possible)}{near(given, possible)}"
             )
             return None
         if not possible:
-            self.errors.setdefault("backend", "there is no backend that you may use here; ask the site's admins")
+            can = f" and that can run {shown(wanted)}" if self.offer.backends else ""
+            self.errors.setdefault("backend", f"there is no backend that you may use here{can}; ask the site's admins")
             return None
         # Nothing was said: the first that has what else was asked for.
         kind = self.options.get("gpu")

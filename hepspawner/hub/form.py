@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..choice import ChoiceError, Field, Offer
+from ..catalog.layouts import layout_of, outlive_words
+from ..choice import ChoiceError, Field, Offer, split_digest
 from ..site.model import Image
+from ..units import parse_time
+from .cards import Standing, cards, usable
 
 if TYPE_CHECKING:
     from ..templates import Templates
 
-_MANY = 24
-"""From this number of images on, only the group of the chosen one is open at first."""
+UNREAD = "The lists of images cannot be read just now; try again in a minute."
 _MAX_ECHO = 4096
 _TYPES = {
     "local": "this machine",
@@ -20,16 +22,6 @@ _TYPES = {
     "kubernetes": "Kubernetes",
     "batchspawner": "batch system",
 }
-
-
-@dataclass(frozen=True)
-class Group:
-    """A heading with its images. A card is a tuple, which Jinja2 unpacks fastest: see `_card`."""
-
-    title: str
-    prefix: str
-    cards: list[tuple[Any, ...]]
-    open: bool
 
 
 @dataclass(frozen=True)
@@ -60,18 +52,22 @@ def form_context(
     notes: Mapping[str, str],
     last: str,
     failure: Any,
-    states: Mapping[str, Any],
+    states: Mapping[str, Standing],
     warnings: Sequence[str],
     urls: Mapping[str, str],
     query_prefix: str,
     server: str = "",
+    ran: Mapping[str, Any] | None = None,
+    incomplete: bool = False,
 ) -> dict[str, Any]:
-    """What form.html is rendered with.
+    """What form.html is rendered with. `ran`: what ran the last time, as `images.told` has it. `incomplete`: a list of
+    images could not be read yet.
 
     `options` fill the fields in, as they were typed. `errors` and `notes` (presets that were dropped) are by field,
-    `states` (.ok, .text) by image. `last` is the last choice in a line, "" where the fields hold something else.
+    `states` by image. `last` is the last choice in a line, "" where the fields hold something else.
     """
     options = {name: _echo(value) for name, value in options.items()}
+    very = _very_image(offer, options, ran)
     image, custom = _chosen_image(offer, options, errors, states)
     taken = _would_take(offer, image, options)
     backend = _chosen_backend(offer, image, options, taken)
@@ -84,9 +80,13 @@ def form_context(
     if asked and asked is not image and not errors:
         notes.setdefault("image", f"{asked.label} {states[asked.name].text or 'is not available'}")
     return {
-        "groups": _groups(offer, image, states),
+        "groups": cards(offer, image, states),
+        "searched": "images and packages" if any(one.packages for one in states.values()) else "images",
         "total": len(offer.images),
+        "unread": UNREAD if incomplete and not offer.images else "",
         "chosen": image.name if image else None,
+        "very": very,
+        "outlive": _outlive(image, rows, states),
         "custom": {"allow": offer.custom, "on": custom, "value": options.get("custom_image", "")}
         if offer.custom
         else None,
@@ -117,21 +117,45 @@ def _echo(value: Any) -> str:
     return str(value)[:_MAX_ECHO] if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
+def _very_image(offer: Offer, options: dict[str, str], ran: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The very image that can be had though its tag moved: the one asked for by digest, else the one that ran the last
+    time, where that is not what there is today. None: there is nothing to choose. Takes the digest off the options."""
+    name, asked = split_digest(options.get("image"), offer.images)
+    digest, newer = asked, None
+    if asked:
+        options["image"] = name
+    elif ran and ran["pinned"] and ran["newer"] is not None and ran["image"] in offer.images:
+        name, digest = ran["image"], ran["digest"]
+    if not digest:
+        return None
+    if ran and (ran["image"], ran["digest"]) == (name, digest) and ran["newer"] is not None:
+        newer = ran["newer"] or "?"  # which one, its place may not tell
+    return {"image": name, "label": offer.images[name].label, "digest": digest, "checked": bool(asked), "newer": newer}
+
+
+def _outlive(image: Image | None, rows: list[Row], states: Mapping[str, Standing]) -> str:
+    """The warning of the chosen image against the time that stands in the form."""
+    state = states.get(image.name) if image else None
+    if state is None or image is None or not image.path:
+        return ""
+    text = next((row.value for row in rows if row.name == "runtime"), "")
+    try:
+        seconds = parse_time(text) if text else None
+    except ValueError:
+        seconds = None
+    return outlive_words(layout_of(image.path[0], state.real), seconds)
+
+
 def _chosen_image(
-    offer: Offer, options: Mapping[str, str], errors: Mapping[str, str], states: Mapping[str, Any]
+    offer: Offer, options: Mapping[str, str], errors: Mapping[str, str], states: Mapping[str, Standing]
 ) -> tuple[Image | None, bool]:
     """The image that is chosen at first, and whether it is one of the user's own."""
     if offer.custom and (options.get("custom_image") or "custom_image" in errors) and not options.get("image"):
         return None, True
     asked = offer.images.get(options.get("image", ""))
-    if asked and _ok(asked, states):
+    if asked and usable(asked, states):
         return asked, False
-    return next((image for image in offer.images.values() if _ok(image, states)), None), False
-
-
-def _ok(image: Image, states: Mapping[str, Any]) -> bool:
-    state = states.get(image.name)
-    return state is None or state.ok
+    return next((image for image in offer.images.values() if usable(image, states)), None), False
 
 
 def _would_take(offer: Offer, image: Image | None, options: Mapping[str, str]) -> dict[str, Any]:
@@ -150,7 +174,7 @@ def _chosen_backend(offer: Offer, image: Image | None, options: Mapping[str, str
     """The backend that is chosen at first: the one asked for, else what would be taken; "" for none."""
     if options.get("backend") in offer.backends:
         return options["backend"]
-    return taken.get("backend") or next(iter(offer.backends_of(image) or offer.backends), "")
+    return taken.get("backend") or next(iter((image and offer.backends_of(image)) or offer.backends), "")
 
 
 def _leading(offer: Offer, backend: str, options: Mapping[str, str], taken: Mapping[str, Any]) -> dict[str, str]:
@@ -162,51 +186,6 @@ def _leading(offer: Offer, backend: str, options: Mapping[str, str], taken: Mapp
             asked = options.get(one.name) or (taken.get(one.name) if taken.get("backend") == backend else None)
             found[one.name] = asked if asked in dict(one.values) else one.default
     return found
-
-
-def _groups(offer: Offer, chosen: Image | None, states: Mapping[str, Any]) -> list[Group]:
-    by_title: dict[str, list[Image]] = {}
-    for image in offer.images.values():
-        by_title.setdefault(image.group, []).append(image)
-    rest = by_title.pop("", None)
-    listed = list(by_title.items())
-    if rest:
-        listed.append(("Other images" if by_title else "Images", rest))
-    numbers = {name: str(i) for i, name in enumerate(offer.backends)}
-    titles = {name: config.title or name for name, config in offer.backends.items()}
-    few = len(offer.images) < _MANY
-    groups = []
-    for title, images in listed:
-        prefix = _common(images)
-        cards = [_card(image, prefix, numbers, titles, states) for image in images]
-        groups.append(Group(title, prefix, cards, few or chosen in images or len(listed) == 1))
-    return groups
-
-
-def _common(images: list[Image]) -> str:
-    """The directory in which all of a group's images are; "" where it is not worth telling once."""
-    places = [place for image in images for place in (image.places or [image.oci or ""])]
-    first, last = min(places), max(places)
-    same = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
-    directory = first[:same].rpartition("/")[0]
-    return directory + "/" if len(places) > 1 and "/" in directory.strip("/") else ""
-
-
-def _card(
-    image: Image, prefix: str, numbers: Mapping[str, str], titles: Mapping[str, str], states: Mapping[str, Any]
-) -> tuple[Any, ...]:
-    """An image: name, title, GPU rule, tags, description, place, backends by number, where it runs in words, state."""
-    places = image.places or [image.oci or ""]
-    place = " or ".join([one[len(prefix) :] for one in places] if prefix else places)
-    if image.prefix:
-        place += " (no container)"
-    only = where = ""
-    if image.backends is not None and not numbers.keys() <= set(image.backends):
-        able = [name for name in numbers if name in image.backends]
-        only = " ".join(numbers[name] for name in able)
-        where = " or ".join(titles[name] for name in able)
-    state = "" if _ok(image, states) else states[image.name].text or "cannot be used now"
-    return image.name, image.label, image.gpu, image.tags, image.description, place, only, where, state
 
 
 def _backend(offer: Offer, name: str) -> dict[str, Any]:

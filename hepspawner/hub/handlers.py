@@ -1,5 +1,6 @@
 """What the hub answers: claim and report to launchers; images and preview to users; the form's page and its assets."""
 
+import asyncio
 import json
 import sys
 import time
@@ -10,20 +11,26 @@ from typing import Any
 from urllib.parse import urlencode
 
 from jupyterhub.apihandlers import APIHandler
-from jupyterhub.handlers.pages import SpawnHandler, SpawnPendingHandler
+from jupyterhub.handlers.pages import HomeHandler, SpawnHandler, SpawnPendingHandler
 from jupyterhub.utils import url_path_join
 from tornado import web
 
 from ..backends.base import Room
-from ..choice import ChoiceError
+from ..catalog.layouts import layout_of, outlive_words
+from ..catalog.state import described
+from ..choice import ChoiceError, Offer
+from ..site.model import Image
 from ..templates import asset_hash
-from .pages import Refused, progress_event
+from .images import missing_words, take_report, told
+from .pages import Refused, matching, progress_event, standing
 from .run import ClaimError, Run, clean_log, explain
 from .runtime import Runtime
 from .tickets import TicketError
 
 STATIC = str(Path(__file__).parent / "static")
 _MAX_BODY = 64 * 1024
+_AT_ONCE = 50
+"""Images that are described without a pause for others: a site has thousands."""
 
 
 def handlers() -> list[tuple[Any, ...]]:
@@ -33,9 +40,12 @@ def handlers() -> list[tuple[Any, ...]]:
         (r"/api/hepspawner/report", ReportHandler),
         (r"/api/hepspawner/images", ImagesHandler),
         (r"/api/hepspawner/images/([^/]+)", ImagesHandler),
+        (r"/api/hepspawner/servers", ServersHandler),
+        (r"/api/hepspawner/images/([^/]+)/packages", PackagesHandler),
         (r"/api/hepspawner/availability", AvailabilityHandler),
         (r"/api/hepspawner/preview", PreviewHandler),
         (r"/hepspawner/static/(.*)", StaticHandler, {"path": STATIC}),
+        (r"/home", HomePage),
         (r"/spawn", FormHandler),
         (r"/spawn/([^/]+)", FormHandler),
         (r"/spawn/([^/]+)/([^/]+)", FormHandler),
@@ -73,8 +83,12 @@ class WaitHandler(SpawnPendingHandler):
     """JupyterHub's waiting page, which says from the first where the start is, and is kept up to date by wait.js, or
     without scripts by loading it again, where the stream of events does not get through."""
 
-    async def render_template(self, name: str, *args: Any, **ns: Any) -> str:
-        html = await super().render_template(name, *args, **ns)
+    def render_template(self, name: str, sync: bool = False, **ns: Any) -> Any:
+        # pages of errors cannot wait for one
+        return super().render_template(name, sync, **ns) if sync else self._with_stages(name, **ns)
+
+    async def _with_stages(self, name: str, **ns: Any) -> str:
+        html: str = await super().render_template(name, **ns)
         run = getattr(ns.get("spawner"), "run", None)
         if name != "spawn_pending.html" or run is None:
             return html
@@ -85,6 +99,25 @@ class WaitHandler(SpawnPendingHandler):
         message = f'<div id="progress-message" data-progress="{now["progress"]}">{now["html_message"]}</div>'
         html = html.replace('<p id="progress-message"></p>', message, 1)
         return html.replace("</head>", head + "</head>", 1)
+
+
+class HomePage(HomeHandler):
+    """JupyterHub's page of a user's servers, which also says what each runs from, and whether a newer one is there."""
+
+    def render_template(self, name: str, sync: bool = False, **ns: Any) -> Any:
+        return super().render_template(name, sync, **ns) if sync else self._with_servers(name, **ns)
+
+    async def _with_servers(self, name: str, **ns: Any) -> str:
+        html: str = await super().render_template(name, **ns)
+        user = ns.get("user")
+        servers = running(self.settings["hepspawner"], user) if name == "home.html" and user is not None else []
+        if not servers:
+            return html
+        box = self.settings["hepspawner"].templates.render(
+            "home.html", servers=servers, static=url_path_join(self.hub.base_url, "hepspawner/static")
+        )
+        head, main, rest = html.rpartition("</main>") if "</main>" in html else html.rpartition("</body>")
+        return f"{head}{box}{main}{rest}"
 
 
 class _WithoutRefusals(LoggerAdapter[Any]):
@@ -184,16 +217,22 @@ class ReportHandler(LauncherHandler):
 
     def _take(self, run: Run, data: dict[str, Any]) -> None:
         event = data.get("event")
+        if event in ("starting", "ready", "exit"):
+            found = take_report(self.runtime, run, data)
         if event == "starting":
             notes = data.get("notes")
             run.notes = clean_log(notes, run.secrets())[:10]
             run.mark("starting")
+        elif event == "pulling":
+            run.pulls("; ".join(clean_log([data.get("text")], run.secrets())))
         elif event == "ready":
             host, port = address(data)
             run.ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         elif event == "exit":
             code = data.get("code")
             failure = explain(data, clean_log(data.get("log"), run.secrets()))
+            if data.get("reason") == "missing":
+                failure = missing_words(run, failure, found)
             code = code if isinstance(code, int) and 0 <= code < 256 else 1
             if data.get("reason") in ("stopped", "exited") and code > 128 and not run.stopping:
                 self.runtime.spawn(self.runtime.watch.ended_by_others(run, failure, code))
@@ -230,19 +269,36 @@ class UserHandler(HepHandler):
             raise web.HTTPError(403, "only for users")
         return user.spawners[server] if server in user.orm_spawners else user.spawner
 
+    def image(self, offer: Offer, name: str) -> Image:
+        """An image that the user may use, by its name."""
+        image = offer.images.get(name)
+        if image is None:
+            raise web.HTTPError(404, f"there is no image {name[:100]!r} that you may use")
+        return image
+
 
 class ImagesHandler(UserHandler):
-    """The images that the signed-in user may use, or one of them."""
+    """The images that the signed-in user may use, or one of them; with `search`, the names of those that match."""
 
-    def get(self, name: str | None = None) -> None:
+    async def get(self, name: str | None = None) -> None:
         offer = self.spawner().offer()
-        known = [self._model(offer, image) for image in offer.images.values() if name in (None, image.name)]
-        if name is not None and not known:
-            raise web.HTTPError(404, f"there is no image {name[:100]!r} that you may use")
-        self.write(json.dumps(known[0] if name is not None else {"images": known}))
+        query = self.get_query_argument("search", None)
+        if name is not None:
+            self.write(json.dumps(self._model(offer, self.image(offer, name))))
+        elif query is not None:
+            found = matching(self.runtime.packages.index, offer, query, self.runtime.catalog.roots())
+            self.write(json.dumps({"images": found}))
+        else:
+            self.write('{"images": [')
+            for i, image in enumerate(offer.images.values()):
+                self.write((", " if i else "") + json.dumps(self._model(offer, image)))
+                if i % _AT_ONCE == _AT_ONCE - 1:
+                    await asyncio.sleep(0)
+            self.write("]}")
 
-    def _model(self, offer: Any, image: Any) -> dict[str, Any]:
-        fact = self.runtime.state(image, offer.backends_of(image).values())
+    def _model(self, offer: Offer, image: Image) -> dict[str, Any]:
+        state = self.runtime.state(image, offer)
+        layout = layout_of(state.path, state.real)
         return {
             "name": image.name,
             "title": image.label,
@@ -253,9 +309,37 @@ class ImagesHandler(UserHandler):
             "places": image.places,
             "oci": image.oci,
             "backends": list(offer.backends_of(image)),
-            "state": fact.kind,
-            "note": fact.text,
+            **described(state),
+            "grace": layout.grace,
+            "warning": outlive_words(layout, None),
+            "about": standing(state, self.runtime.packages.index).about,
         }
+
+
+class PackagesHandler(UserHandler):
+    """All packages of an image that the signed-in user may use."""
+
+    def get(self, name: str) -> None:
+        offer = self.spawner().offer()
+        root = self.runtime.catalog.roots().get(self.image(offer, name).name, "")
+        packages = self.runtime.packages.index.packages(root)
+        self.write(json.dumps({"packages": [{"name": package, "version": version} for package, version in packages]}))
+
+
+class ServersHandler(UserHandler):
+    """What the signed-in user's running servers run from."""
+
+    def get(self) -> None:
+        self.write(json.dumps({"servers": running(self.runtime, self.spawner().user)}))
+
+
+def running(runtime: Runtime, user: Any) -> list[dict[str, Any]]:
+    """What a user's running servers run from, as far as that is known."""
+    return [
+        {"server": name, **told(runtime, spawner.run.image)}
+        for name, spawner in user.spawners.items()
+        if getattr(spawner, "run", None) is not None and spawner.run.image and not spawner.run.ended
+    ]
 
 
 class AvailabilityHandler(UserHandler):

@@ -1,6 +1,7 @@
 """What users see of a spawner: the form, the waiting page, the words of a refusal. JupyterHub's own page templates stay
 as they are (sites replace them); ours are fragments in them."""
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,14 @@ from jupyterhub import version_info
 from jupyterhub.utils import url_path_join
 from tornado import web
 
+from ..catalog.packages import Index
+from ..catalog.search import parse
+from ..catalog.state import State
+from ..choice import Offer, split_digest
 from ..session import summary
-from .form import form_context, render_form
+from .cards import Standing, about
+from .form import UNREAD, form_context, render_form
+from .images import told
 from .run import Failure, Run
 
 if TYPE_CHECKING:
@@ -62,11 +69,12 @@ def draw_form(spawner: "HEPSpawner") -> str:
     server = spawner.name if server is None else server
     notes: dict[str, str] = {}
     link = getattr(spawner.handler, "hepspawner_preset", None)
-    if options is None and link:
-        options, notes = offer.preset(link)
-    elif options is None:
-        options, notes = offer.preset(spawner.orm_spawner.user_options)
-        last = summary(offer.choose(options), offer.site) if options else ""
+    if options is None:
+        given = link or spawner.orm_spawner.user_options
+        options, notes = offer.preset(given)
+        if runtime.catalog.incomplete and "image" in notes and not named(offer, given):
+            notes["image"] = UNREAD
+        last = summary(offer.choose(options), offer.site) if options and not link else ""
     hub = spawner.hub.base_url
     context = form_context(
         offer,
@@ -75,18 +83,40 @@ def draw_form(spawner: "HEPSpawner") -> str:
         notes=notes,
         last=last,
         failure=None if errors else runtime.failures.get((spawner.user.name, server)),
-        states={image.name: runtime.state(image, offer.backends_of(image).values()) for image in offer.images.values()},
+        states={name: standing(state, runtime.packages.index) for name, state in runtime.states(offer).items()},
         warnings=warnings,
         urls={
             "static": static,
             "availability": url_path_join(hub, "api", "hepspawner", "availability"),
+            "images": url_path_join(hub, "api", "hepspawner", "images"),
             "preview": url_path_join(hub, "api", "hepspawner", "preview"),
             "spawn": url_path_join(hub, "spawn"),  # a link is for whoever opens it
         },
         server=server,
+        ran=told(runtime, spawner.last_image) if spawner.last_image else None,
         query_prefix="opt-",
+        incomplete=runtime.catalog.incomplete,
     )
     return render_form(runtime.templates, context)
+
+
+def named(offer: Offer, options: Any) -> bool:
+    """Whether options name an image that is on offer."""
+    name = options.get("image") if isinstance(options, Mapping) else None
+    return isinstance(name, str) and split_digest(name, offer.images)[0] in offer.images
+
+
+def standing(state: State, index: Index) -> Standing:
+    """How an image stands on its card."""
+    known = about(state.digest, state.published or None, time.time())
+    return Standing(state.ok, state.text, known, index.knows(state.root), state.real)
+
+
+def matching(index: Index, offer: Offer, query: str, roots: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The images on offer that a search finds: their names and, where packages match, which. `roots`: where they are,
+    by name."""
+    texts = ((name, roots.get(name, ""), image.text) for name, image in offer.images.items())
+    return [{"name": name, "packages": packages} for name, packages in index.search(parse(query), texts).items()]
 
 
 async def progress_events(spawner: "HEPSpawner", run: Run) -> AsyncIterator[dict[str, Any]]:

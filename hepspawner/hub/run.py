@@ -10,7 +10,9 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from ..backends.base import JobStatus, Phase, Tag
+from ..catalog.layouts import is_within, layout_of, short
 from ..choice import Choice
+from ..site.model import Site
 
 _LOG_LINES = 40
 _LINE_LENGTH = 500
@@ -54,8 +56,15 @@ class Run:
         self.tag, self.backend, self.summary, self.options = tag, backend, summary, options
         self.choice: Choice | None = None
         """What the options mean; not known of a run that was restored."""
-        self.image_path: str | None = None
-        """Where the image was found."""
+        self.site: Site | None = None
+        """The site as it was then: an image may leave its lists while the job waits."""
+        self.places: list[str] = []
+        """Where the node looks for the image, in this order; empty: at its places of today."""
+        self.also: list[str] = []
+        """Of an image that is wanted by its digest: where it would be today."""
+        self.image: dict[str, str] = {}
+        """What runs, once the node has found it: `name`; `place`, and `real`, the same with its links resolved; `tag`,
+        the place at which a newer one would be; `digest`, empty where there is none. Empty without a file system."""
         self.job: str | None = None
         self.submitting = False
         """True until submit has returned in this process: the job may exist before its id is known."""
@@ -71,8 +80,12 @@ class Run:
         self.exit_code = 0
         self.times: dict[str, float] = {}
         self.notes: list[str] = []
+        self.pulling = ""
+        """What Apptainer said last of the image that it pulls."""
         self.answer_claim: Callable[[str, int], Any] | None = None
         """Makes the answer to a claim; set by the spawner, awaited by the handler."""
+        self.on_image: Callable[[], None] = lambda: None
+        """Called when it is known what runs; set by the spawner."""
         self.secrets: Callable[[], list[str]] = list
         """What must not be shown in a log; set by the spawner."""
         self.on_end: Callable[[], None] = lambda: None
@@ -85,7 +98,9 @@ class Run:
             "backend": self.backend,
             "summary": self.summary,
             "options": self.options,
-            "image_path": self.image_path,
+            "places": self.places,
+            "also": self.also,
+            "image": self.image,
             "job": self.job,
             "url": self.url,
             "claimant": self.claimant,
@@ -96,13 +111,34 @@ class Run:
     def restore(cls, state: dict[str, Any], tag: Tag) -> "Run":
         """The run of a saved state."""
         run = cls(tag, state["backend"], state["summary"], state["options"])
-        for name in ("image_path", "job", "url", "claimant", "times"):
-            setattr(run, name, state[name])
+        for name in ("places", "also", "image", "job", "url", "claimant", "times"):
+            setattr(run, name, state.get(name, getattr(run, name)))  # an older hub did not save all of it
         return run
 
     def mark(self, step: str) -> None:
         """Note that a step was reached, the first time it is, and wake who waits."""
         self.times.setdefault(step, time.time())
+        self._wake()
+
+    @property
+    def image_name(self) -> str:
+        """The image as it was asked for, without a digest: its name, its path or its reference."""
+        name = str(self.options.get("custom_image") or self.options.get("image") or "")
+        return name.rpartition("@")[0] if self.also else name
+
+    def runs_from(self, place: str, real: str) -> None:
+        """Note where the node found the image."""
+        tag = self.also[0] if self.also else str(self.options.get("custom_image") or place)
+        digest = layout_of(place, real).digest if is_within(place, real) else ""
+        found = {"name": self.image_name, "tag": tag, "place": place, "real": real, "digest": digest}
+        if found != self.image:
+            self.image = found
+            self.on_image()
+            self._wake()
+
+    def pulls(self, text: str) -> None:
+        """Note what Apptainer says while it pulls the image."""
+        self.pulling = text
         self._wake()
 
     def wait(self, status: JobStatus) -> None:
@@ -183,8 +219,12 @@ class Run:
         steps = [
             ("submitted", "Checked and submitted", f"job {self.job}" if self.job else ""),
             ("claimed", "Waiting for the node", self._why_it_waits()),
-            ("starting", "The node prepares the image", "; ".join(self.notes)),
-            ("ready", "JupyterLab starts", ""),
+            (
+                "starting",
+                "The node prepares the image",
+                "; ".join([*image_words(self.image), *self.notes]),
+            ),
+            ("ready", "The image is pulled" if self.pulling else "JupyterLab starts", self.pulling),
         ]
         stages, reached = [], True
         for step, title, detail in steps:
@@ -195,6 +235,11 @@ class Run:
                 stages.append(Stage(title, "now" if reached else "next", "", detail if reached else ""))
                 reached = False
         return stages
+
+
+def image_words(image: dict[str, str]) -> list[str]:
+    """What a server runs from, in words: ``8e1e32f4ab12``, ``/cvmfs/…``; nothing where that is not known."""
+    return [short(image["digest"]), image["place"]] if image and image["digest"] else [image["place"]] if image else []
 
 
 def _clock(at: float) -> str:
@@ -261,6 +306,16 @@ _ADVICE = (
             "jupyterhub-singleuser could not be started",
         ),
         "The image has no jupyterhub-singleuser: choose another, or ask its author to add the package jupyterhub.",
+    ),
+    (
+        "",
+        ("manifest unknown", "MANIFEST_UNKNOWN", "NAME_UNKNOWN"),
+        "The registry has no such image: look at its name and tag.",
+    ),
+    (
+        "",
+        ("unauthorized: ", "UNAUTHORIZED", "requested access to the resource is denied"),
+        "The registry wants to know who asks: run `apptainer registry login` once, or make the image public.",
     ),
     ("", ("executable file not found",), "The image lacks the command: choose another image."),
     (

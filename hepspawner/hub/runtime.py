@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,14 @@ from sqlalchemy import Text, cast
 
 from ..backends import backend_class
 from ..backends.base import Backend, BackendError, Log, Tag
-from ..catalog.probe import Fact, look
-from ..choice import Choice, Offer, Who
+from ..catalog.catalog import Catalog
+from ..catalog.layouts import Layout, layout_of
+from ..catalog.packages import Packages
+from ..catalog.references import is_reference
+from ..catalog.state import State
+from ..choice import Offer, Who
 from ..site.live import LiveSite
-from ..site.model import BackendConfig, Image, Site
+from ..site.model import Image, Site
 from ..templates import Templates
 from .run import Failure, Run
 from .tickets import Tickets
@@ -24,9 +28,8 @@ from .watch import Watch
 if TYPE_CHECKING:
     from jupyterhub.app import JupyterHub
 
-_PROBE_INTERVAL = 60.0
-_PROBE_DEADLINE = 20.0
-_START_DEADLINE = 10.0
+
+_PACKAGES_INTERVAL = 60.0
 
 
 class Runtime:
@@ -47,28 +50,36 @@ class Runtime:
         self.failures: dict[tuple[str, str], Failure] = {}
         """Of the last attempt of each user and server, for the form."""
         self.backends: dict[str, Backend] = {}
-        self.facts: dict[str, Fact] = {}
+        self.packages = Packages(log)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._probe_now = asyncio.Event()
+        self.catalog = Catalog(log, self.spawn)
+        self._catalog_changed = asyncio.Event()
+        self.catalog.on_change = self._catalog_changed.set
         self.live = LiveSite(source, log)
         self.live.on_change = self._apply
         self.live.load()
         for problem in self.templates.check():
             log.error("Templates: %s; the built-in one is used instead", problem)
         self.spawn(self.live.follow())
-        self.spawn(self._probe())
+        self.spawn(self._read_packages())
 
     @property
     def site(self) -> Site | None:
-        """The last good site."""
-        return self.live.site
+        """The last good site, with the images that its sources found."""
+        return self.catalog.site
 
     @property
     def queues(self) -> bool:
         """Whether jobs may wait for hours on some backend."""
         return any(backend.queues for backend in self.backends.values())
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+    @property
+    def pulls(self) -> bool:
+        """Whether users may bring images that are pulled from registries."""
+        policy = self.site.custom_images if self.site else None
+        return policy is not None and any(is_reference(glob) for glob in policy.allow)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run something in the background; an error in it is logged, not lost."""
 
         async def guarded() -> None:
@@ -82,10 +93,12 @@ class Runtime:
         task = asyncio.ensure_future(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def warnings(self) -> list[str]:
         """What an admin should know, for his form."""
-        return [f"The site file has an error: {problem}" for problem in self.live.problems] + self.templates.problems
+        site = [f"The site file has an error: {problem}" for problem in self.live.problems]
+        return site + self.templates.problems + self.catalog.problems
 
     def offer(self, who: Who) -> Offer | None:
         """What the site offers to a user; None where no site could be read yet."""
@@ -115,7 +128,7 @@ class Runtime:
         in_use = {run.backend for run in self.runs.values()}
         for name in set(self.backends) - set(site.backends) - in_use:
             self.spawn(self.backends.pop(name).close())
-        self._probe_now.set()
+        self.catalog.follow(site)
 
     def owned(self, tag: Tag) -> bool:
         """Whether a server hangs on the job of a tag: one of this process, or of one that it has not taken up yet."""
@@ -137,60 +150,32 @@ class Runtime:
         """The mark of a session's job."""
         return Tag(self.hub_id, user, server, session)
 
-    async def _probe(self) -> None:
-        """Look at all images again and again, so that the form can tell at once what is not there."""
+    def states(self, offer: Offer) -> dict[str, State]:
+        """What is known of each image of an offer."""
+        return {name: self.state(image, offer) for name, image in offer.images.items()}
+
+    def state(self, image: Image, offer: Offer) -> State:
+        """What is known of an image, for whom the offer is made to."""
+        return self.catalog.state(image, offer.backends_of(image).values())
+
+    async def _read_packages(self) -> None:
+        """Have the packages of all images read that are in sight; those that could not be are tried again."""
         while True:
-            self._probe_now.clear()
-            if self.site is not None:
-                paths = list(dict.fromkeys(path for image in self.site.images for path in image.places))
-                self.facts = await look(paths, _PROBE_DEADLINE)
+            self._catalog_changed.clear()
             try:
-                await asyncio.wait_for(self._probe_now.wait(), _PROBE_INTERVAL)
+                await self.packages.follow(self.catalog.directories())
+            except OSError as error:  # this machine has no room for another process just now
+                self.log.error("hepspawner: packages could not be read: %s", error)
+            try:
+                await asyncio.wait_for(self._catalog_changed.wait(), _PACKAGES_INTERVAL)
             except asyncio.TimeoutError:
                 pass
 
-    def state(self, image: Image, backends: Iterable[BackendConfig]) -> Fact:
-        """What is known of an image on some backends: of its places the first that is good, else the first."""
-        if any(config.probe == "node" for config in backends):
-            return Fact("on the node")
-        facts = [self.facts.get(path, Fact("no answer")) for path in image.places]
-        return next((fact for fact in facts if fact.ok), facts[0]) if facts else Fact("no answer")
-
-    async def locate(self, choice: Choice, offer: Offer) -> tuple[str | None, str]:
-        """Where the image of a choice is, and what speaks against it in words (empty: nothing).
-
-        What was seen well within the last minute is believed; everything else is looked at, with a deadline: where
-        nothing answers, the node will tell.
-        """
-        if choice.custom_image:
-            return await self._locate_custom(choice, offer)
-        image = offer.images[str(choice.image)]
-        if self.backend(choice.backend).config.probe == "node":
-            return next(iter(image.places), None), ""
-        for path in image.places:
-            if self.facts.get(path, Fact("missing")).kind in ("sandbox", "sif", "prefix"):
-                return path, ""
-        facts = await look(image.places, _START_DEADLINE)
-        self.facts.update(facts)
-        for path, fact in facts.items():
-            if fact.ok:
-                return path, ""
-        first = image.places[0] if image.places else ""
-        return None, f"{image.name}: {first} {facts[first].text}" if first else ""
-
-    async def _locate_custom(self, choice: Choice, offer: Offer) -> tuple[str, str]:
-        path = str(choice.custom_image)
-        backend = self.backend(choice.backend)
-        if backend.config.probe == "node":
-            return path, ""
-        roots = [root for root, _ in offer.custom_roots if root]
-        facts = await look([path, *roots], _START_DEADLINE, await backend.look_as(offer.who.name))
-        fact = facts[path]
-        if not fact.ok or fact.kind == "prefix":
-            return path, f"{path!r} {fact.text or 'is not an image'}"
-        if fact.real and not offer.allows(fact.real, {root: facts[root].real or root for root in roots}):
-            return path, f"{path!r} leads out of what is allowed; allowed: {', '.join(offer.custom)}"
-        return fact.real or path, ""
+    def newer(self, image: Mapping[str, str]) -> Layout | None:
+        """What the tag of a running image leads to by now, where that is known to be another than what runs."""
+        tag = image.get("tag", "")
+        real = self.catalog.leads_to(tag)
+        return layout_of(tag, real) if real and real != image["real"] else None
 
 
 def install(app: "JupyterHub", spawner_class: Any) -> Runtime:

@@ -40,7 +40,7 @@ def session_of(spawner: "HEPSpawner", choice: Choice, environment: Mapping[str, 
     base_url = url_path_join(spawner.user.base_url, url_escape_path(spawner.name), "/")
     return build_session(
         Request(
-            site=runtime.site or spawner.offer().site,
+            site=(run and run.site) or runtime.site or spawner.offer().site,
             backend=backend.config,
             choice=choice,
             user=spawner.user.name,
@@ -52,10 +52,11 @@ def session_of(spawner: "HEPSpawner", choice: Choice, environment: Mapping[str, 
             bind=backend.bind,
             directory=spawner.format_string(spawner.notebook_dir) if spawner.notebook_dir else "~",
             session=run.tag.session if run else "",
-            image_path=run.image_path if run else None,
+            places=run.places if run else (),
+            also=run.also if run else (),
             inherit=backend.inherit,
             warning=backend.warning(choice.runtime),
-            home=backend.home(spawner.user.name),
+            runs_images=backend.runs_images,
             groups=spawner.who.groups,
         )
     )

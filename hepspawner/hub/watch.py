@@ -51,9 +51,12 @@ class Watch:
     async def job_ended(self, run: Run, status: JobStatus) -> None:
         """A job is over: all that is known where its launcher could not report it."""
         words: list[str] = []
-        if "starting" in run.times and run.job is not None:
+        started = "starting" in run.times
+        ran = started or status.host or status.exit_code is not None
+        if ran and run.job is not None:
             try:
-                words = await asyncio.wait_for(self._backend(run).last_words(run.job, run.tag), _WORDS_DEADLINE)
+                asked = self._backend(run).last_words(run.job, run.tag, started)
+                words = await asyncio.wait_for(asked, _WORDS_DEADLINE)
             except (BackendError, asyncio.TimeoutError):
                 pass
         run.end(_gone(status, clean_log(words, run.secrets())), 1 if status.exit_code is None else status.exit_code)

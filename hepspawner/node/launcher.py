@@ -32,11 +32,14 @@ FOREIGN = 1.0             # seconds that somebody else listens on our port befor
 LEFTOVERS = 1.0           # seconds between SIGTERM and SIGKILL for what an ended server left behind
 KILLING = 5.0             # seconds to wait for the killed; a process stuck in the kernel outlives even this
 EXIT_REPORT = 60.0        # seconds for which the exit report is tried
+ROOTS = (b"usr", b".singularity.d")  # what the root directory of a system has, one of them
+PULLING = 1.0             # seconds between looks at what Apptainer says of a pull
 STOPPED, NO_SERVER, BAD_JOB, UNCLAIMED, REFUSED = 128, 1, 64, 75, 77  # exit statuses; STOPPED + signal
 
 NODE, BEGAN = socket.gethostname(), time.time()
 URL = re.compile(r"(https?)://(\[[^]/]+\]|[^:/]+)(?::(\d+))?(/.*)?$")
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[@-Z\\-_])")
+PULL = re.compile(r"(?m)^(?:INFO: +(.+)|(?:Copying|Getting|Writing) .+)$")
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -311,6 +314,25 @@ def trouble(path, mode, user):
         return ": %s on %s" % (words(error), NODE)
 
 
+def identify(path, user):
+    """What an image's path is: (kind, real path, what is wrong with it as `trouble` says). Hangs as that does."""
+    problem = trouble(path, os.R_OK, user)
+    if problem:
+        kinds = {" does": "missing", " may ": "unreadable"}
+        return kinds.get(problem[:5], "no answer"), "", problem
+    try:
+        real = os.path.realpath(raw(path))
+        if os.path.isdir(real):  # no listing: on CVMFS it costs more than some stats
+            kind = "sandbox" if any(os.path.lexists(os.path.join(real, name)) for name in ROOTS) else ""
+        else:
+            with open(real, "rb") as file:
+                kind = "sif" if file.read(41)[32:] == b"SIF_MAGIC" else ""
+        wrong = " is not an image: neither a SIF nor the root directory of a system, on " + NODE
+        return kind or "not an image", real.decode("utf-8", "surrogateescape"), "" if kind else wrong
+    except OSError as error:
+        return "no answer", "", ": %s on %s" % (words(error), NODE)
+
+
 def new_log(path):
     """A descriptor to append to and read a new file `path` (0600); an old one becomes `.1`. Raises OSError."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -431,11 +453,15 @@ class Session:
         self.taken = self.gone = False   # somebody else has the port; the hub disowned the session
         self.foreign = self.probe = self.sending = None  # since when somebody else listens there; Tasks
         self.queue, self.over, self.kills = [], threading.Event(), kills_for_memory()
+        self.image, self.pulls = {}, (order.get("image") or {}).get("pull")  # what is reported of it; its reference
+        self.told, self.pulled = None, 0  # what was reported last of its pull, and when
         try:
             account = pwd.getpwuid(os.getuid())
             self.user, self.home = account.pw_name, account.pw_dir
         except KeyError:
             self.user, self.home = str(os.getuid()), os.environ.get("HOME", "/")
+        if job.get("home") and os.access(raw(job["home"]), os.W_OK):
+            self.home = job["home"]
 
     def run(self):
         """Returns the exit status of the launcher."""
@@ -460,6 +486,10 @@ class Session:
         for key, kind in (("argv", list), ("environment", dict), ("ready", str), ("key", str)):
             if not isinstance(self.order.get(key), kind):
                 raise Failure("failed", "the hub's answer to the claim lacks " + key)
+        if self.job.get("home_needed") and self.home != self.job.get("home"):
+            raise Failure("missing", "home %s cannot be written by %s on %s" % (self.job.get("home"), self.user, NODE))
+        self.places = {"AT": "@", "HOME": self.home, "IMAGE": "", "DIGEST": ""}
+        self.look_at_image(self.order.get("image"))
         self.look_at_paths()
         parent = self.job.get("scratch") or os.environ.get("TMPDIR") or "/tmp"
         try:
@@ -475,8 +505,8 @@ class Session:
         # Where the batch system keeps the time it began before us, and an admin may have it change its mind.
         self.end_at = time.monotonic() + (float("inf") if runtime is None or warning is not None else runtime)
         deadline = time.time() + (runtime or 0) if warning is None else BEGAN + (runtime or 0) - warning
-        self.places = {"AT": "@", "SCRATCH": self.scratch, "HOME": self.home, "PORT": str(self.port),
-                       "DEADLINE": "" if runtime is None else str(int(deadline))}
+        self.places.update(SCRATCH=self.scratch, PORT=str(self.port),
+                           DEADLINE="" if runtime is None else str(int(deadline)))
         directory = self.below_home(self.order.get("directory") or "~")
         try:
             os.chdir(raw(directory))
@@ -485,10 +515,41 @@ class Session:
             os.chdir("/")
         self.open_log()
 
+    def look_at_image(self, image):
+        """Settles which of the image's places is taken, and the real directory behind its link. Raises Failure."""
+        if not image or not image.get("places"):
+            return
+        tasks = [(place, Task(self.watch.wake, lambda place=place: identify(place, self.user)))
+                 for place in image["places"] + image.get("also", [])]
+
+        def settled():  # what stands after a place that is good has not to be waited for
+            for _, task in tasks:
+                if not task.finished or not (task.result or "-")[-1]:
+                    return task.finished
+            return True
+
+        self.watch.until(lambda: self.watch.signals or settled(), PATHS)
+        if self.watch.signals:
+            raise Failure("stopped", "stopped before the server was started")
+        slow = ("no answer", "", ": the file system did not answer within %g s on node %s" % (PATHS, NODE))
+        seen = [(place,) + (task.result or slow) for place, task in tasks if task.finished or not settled()]
+        mine = [one for one in seen if one[0] in image["places"]]
+        self.image = {"images": [one[:3] for one in seen]}
+        good = next((one for one in mine if not one[3]), None)
+        if good is None:
+            raise Failure("missing", "image " + "; ".join(one[0] + one[3] for one in mine))
+        self.image.update(place=good[0], real=good[2])
+        digest = re.search(image.get("digest") or "$^", good[2])
+        self.places.update(IMAGE=good[2], DIGEST=digest.group(1).replace("/", "") if digest else "")
+        if good is not mine[0] and not image.get("also"):
+            self.notes.append("image taken from %s: %s%s" % (good[0], mine[0][0], mine[0][3]))
+
     def look_at_paths(self):
         """Settles `argv`: leaves out, with a note, what hangs on a missing path. Raises Failure."""
         required = {item["path"]: item.get("what", "path") for item in self.order.get("requires") or ()}
-        items = [{"argv": [item]} if isinstance(item, str) else item for item in self.order["argv"]]
+        items = [{"argv": [item]} if isinstance(item, str) else dict(item) for item in self.order["argv"]]
+        for item in items:
+            item.update((key, self.fill(item[key])) for key in ("when", "unless") if key in item)
         tasks = {path: Task(self.watch.wake, lambda path=path, mode=mode: trouble(path, mode, self.user))
                  for path, mode in [(item[key], os.F_OK) for item in items for key in ("when", "unless") if key in item]
                  + [(path, os.R_OK) for path in required]}
@@ -511,7 +572,8 @@ class Session:
         return os.path.join(self.home, path[2:] if path.startswith("~/") else path.lstrip("~"))
 
     def fill(self, text):
-        return re.sub("@(PORT|SCRATCH|HOME|DEADLINE|AT)@", lambda match: self.places[match.group(1)], text)
+        return re.sub("@(PORT|SCRATCH|HOME|DEADLINE|IMAGE|DIGEST|AT)@",
+                      lambda match: self.places.get(match.group(1), match.group()), text)
 
     def open_log(self):
         wanted = self.order.get("log")
@@ -561,7 +623,7 @@ class Session:
         server.returncode = 0  # keeps Popen from waiting for it: that is the watch's
         self.watch.pid, self.watch.code, self.began = server.pid, None, time.monotonic()
         self.foreign, self.probe, self.taken = None, None, False
-        self.send("starting", notes=list(self.notes))
+        self.send("starting", notes=list(self.notes), **self.image)
 
     def until_reason(self):
         """Waits until the server has ended (`exited`) or has to be ended, and returns why."""
@@ -579,6 +641,8 @@ class Session:
             if self.taken:
                 return "taken"
             self.watch.wait(left if self.up else min(left, self.look()))
+            if self.pulls and not (self.up or self.listened or self.queue or self.sending):
+                self.look_at_pull()
 
     def look(self):
         """Looks whether the server is up, and reports it. Returns the seconds until the next look."""
@@ -586,7 +650,7 @@ class Session:
             return TIMEOUT
         if self.probe and self.probe.result:
             self.up = True
-            self.send("ready", host=self.host, port=self.port)
+            self.send("ready", host=self.host, port=self.port, **self.image)
             return 0
         now, self.probe = time.monotonic(), None
         found = listeners(self.port)
@@ -599,6 +663,15 @@ class Session:
             self.taken = now - self.foreign > FOREIGN
         # On a node with very many sockets a look is dear: a tenth of one core is the most we take.
         return max(10 * (time.monotonic() - now), 0.02 if now - self.began < 2 else 0.1)
+
+    def look_at_pull(self):
+        """Reports what Apptainer said last of the image that it pulls."""
+        if time.monotonic() - self.pulled < PULLING:
+            return
+        lines = [match.group(1) or match.group() for match in PULL.finditer(last_lines(self.log))]
+        if lines and lines[-1] != self.told:
+            self.told, self.pulled = lines[-1], time.monotonic()
+            self.send("pulling", text=self.told)
 
     def finish(self, grace):
         """Ends the server (SIGTERM to its group, then `grace` seconds) and all that is below the launcher."""
@@ -649,6 +722,7 @@ class Session:
         ran = (self.watch.ended or time.monotonic()) - self.began if self.began else 0
         body = {"session": self.job["session"], "key": self.order.get("key"), "event": "exit", "reason": reason,
                 "code": self.watch.code, "seconds": round(ran, 3), "log": log}
+        body.update(self.image)
         if message:
             say(message)
             body["message"] = message

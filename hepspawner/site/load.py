@@ -12,9 +12,10 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from ..backends import backend_class
-from .model import Site
+from .model import Image, Site, Source
 
 # libyaml reads 1000 images in 0.1 s, the pure Python loader in 1.5 s; it is missing in few builds of PyYAML.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -182,7 +183,7 @@ def cross_check(data: dict[str, Any], site: Site | None) -> Iterator[tuple[Key, 
         if not isinstance(image, dict):
             continue
         image_name = image.get("name")
-        if isinstance(image_name, str) and seen.setdefault(image_name, i) != i:
+        if isinstance(image_name, str) and "from" not in image and seen.setdefault(image_name, i) != i:
             yield ("images", i, "name"), f"{image_name!r} is the name of images[{seen[image_name]}] already"
         wanted = image.get("backends")
         if isinstance(wanted, list) and isinstance(backends, dict):
@@ -193,7 +194,7 @@ def cross_check(data: dict[str, Any], site: Site | None) -> Iterator[tuple[Key, 
                         f"{backend!r} is no backend of this site{nearest(backend, backends)}",
                     )
     if site:
-        for i, given in enumerate(site.images):
+        for i, given in enumerate(site.entries):
             if given.gpu == "required" and not any(
                 backend.gpus
                 for key, backend in site.backends.items()
@@ -222,7 +223,7 @@ def _words(one: Any, key: Key, data: Any) -> str:
     kind, given = one["type"], one["input"]
     if kind == "extra_forbidden":
         model = _model_at(key[:-1], data)
-        return f"is no key here{nearest(str(key[-1]), model.model_fields if model else ())}"
+        return f"is no key here{nearest(str(key[-1]), _keys_of(model) if model else ())}"
     if kind == "missing":
         return "is missing"
     if kind == "literal_error":
@@ -273,6 +274,8 @@ def _without_inner(loc: Key, data: Any) -> Key:
     for part in loc:
         if isinstance(part, str) and part == "[key]":
             break
+        if part in ("[image]", "[source]"):
+            continue
         if isinstance(data, dict):
             key.append(part)
             data = data.get(part)
@@ -300,16 +303,22 @@ def _model_at(key: Key, data: Any) -> type[BaseModel] | None:
         except (LookupError, ImportError):
             return None
         key = key[2:]
+    elif len(key) >= 2 and key[0] == "images":
+        model, key = (Source if "from" in data["images"][key[1]] else Image), key[2:]
     else:
         model = Site
     for part in key:
         if isinstance(part, str) and isinstance(model, type) and issubclass(model, BaseModel):
-            field = model.model_fields.get(part)
+            field = _keys_of(model).get(part)
             model = field.annotation if field else None
         else:
             model = _models_in(model)
-    found = _models_in(model)
-    return found
+    return _models_in(model)
+
+
+def _keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a model by the names that they have in a file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _models_in(annotation: Any) -> type[BaseModel] | None:
@@ -325,7 +334,7 @@ def _models_in(annotation: Any) -> type[BaseModel] | None:
 def main() -> None:
     """Read the site file named on the command line, for `hepspawner.site.live`: the site or its problems as JSON."""
     try:
-        answer: dict[str, Any] = {"site": load_site(sys.argv[1]).model_dump(mode="json", exclude_unset=True)}
+        answer: dict[str, Any] = {"site": load_site(sys.argv[1]).plain()}
     except SiteError as error:
         answer = {"problems": [asdict(problem) for problem in error.problems]}
     json.dump(answer, sys.stdout)

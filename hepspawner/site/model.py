@@ -3,20 +3,26 @@
 import posixpath
 import re
 from datetime import date
+from functools import cached_property
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PlainSerializer,
     SerializeAsAny,
     StringConstraints,
+    Tag,
     field_validator,
     model_validator,
 )
 
+from ..catalog.references import check_glob, in_registry, is_reference
 from ..units import format_size, format_time, parse_size, parse_time
 
 # Names stand in links, in HTML attributes, in job names and in logs.
@@ -53,6 +59,12 @@ def absolute_path(value: str) -> str:
 
 def _path(value: Any) -> Any:
     return absolute_path(value) if isinstance(value, str) else value
+
+
+def _allowed(value: Any) -> Any:
+    if isinstance(value, str) and is_reference(value):
+        return check_glob(value)
+    return _path(value)
 
 
 def _as_list(value: Any) -> Any:
@@ -104,16 +116,11 @@ class Mount(Model):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        source, *rest = value.split(":")
-        if len(rest) > 2 or (len(rest) == 2 and rest[1] not in ("ro", "rw")):
-            raise ValueError("write source[:target[:ro]], or {source, target, read_only} for a path with a colon")
-        return {"source": source, "target": rest[0] if rest else source, "read_only": rest[1:] == ["ro"]}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _same_target(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            source, *rest = value.split(":")
+            if len(rest) > 2 or (len(rest) == 2 and rest[1] not in ("ro", "rw")):
+                raise ValueError("write source[:target[:ro]], or {source, target, read_only} for a path with a colon")
+            return {"source": source, "target": rest[0] if rest else source, "read_only": rest[1:] == ["ro"]}
         if isinstance(value, dict) and not value.get("target") and "source" in value:
             return {**value, "target": value["source"]}
         return value
@@ -130,18 +137,18 @@ def _environment(value: Any) -> Any:
 Environment = Annotated[dict[str, Text], BeforeValidator(_environment)]
 
 
-class Image(Model):
-    """What a server runs in: exactly one of `path` (sandbox or SIF), `oci` alone (Kubernetes) and `prefix`."""
+class ImageKeys(Model):
+    """What an image says beside its place: a source says it for all of its images."""
 
-    name: Name
+    name: Line
     title: Line = ""
     description: Text = ""
     group: Line = ""
+    family: Line = ""
+    """Images of one family are one card of the form; absent: told by repository and title."""
+    level: Line = ""
+    """Its place in a collection such as ESCAPE's (Mercury…Saturn)."""
     tags: list[Line] = []
-    path: Annotated[list[Path], BeforeValidator(_as_list)] = []
-    """Places of the image, the first that exists is taken."""
-    oci: Line | None = None
-    prefix: Path | None = None
     gpu: Literal["none", "optional", "required"] = "optional"
     groups: Groups | None = None
     backends: list[Name] | None = None
@@ -151,6 +158,16 @@ class Image(Model):
     setup: Text = ""
     command: list[Text] = Field(["jupyterhub-singleuser"], min_length=1)
     default_url: Line | None = None
+
+
+class Image(ImageKeys):
+    """What a server runs in: exactly one of `path` (sandbox or SIF), `oci` alone (Kubernetes) and `prefix`."""
+
+    name: Name
+    path: Annotated[list[Path], BeforeValidator(_as_list)] = []
+    """Places of the image, the first that exists is taken."""
+    oci: Line | None = None
+    prefix: Path | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Image":
@@ -165,16 +182,97 @@ class Image(Model):
         """What people see: the title, or the name where there is none."""
         return self.title or self.name
 
+    @cached_property
+    def text(self) -> str:
+        """In what words are looked for, in small letters."""
+        return " ".join([self.group, self.name, self.label, self.description, *self.tags]).lower()
+
     @property
     def places(self) -> list[str]:
         """Where it lives on a file system; empty for an image that is only an OCI reference."""
         return [self.prefix] if self.prefix else self.path
 
+    @cached_property
+    def reference(self) -> str | None:
+        """Where registries have it; None: in none that is known of."""
+        return self.oci or next(filter(None, map(in_registry, self.path)), None)
+
+
+PLACEHOLDERS = ("registry", "repository", "namespace", "name", "tag")
+"""What templates of a source may name of an image: of ``ghcr.io/atlas/ml/base:v1`` the registry is ``ghcr.io``, the
+repository ``atlas/ml/base``, the namespace ``atlas/ml``, the name ``base``, the tag ``v1``."""
+
+
+def _template(value: str) -> str:
+    try:
+        fields = [field for _, *field in Formatter().parse(value) if field[0] is not None]
+    except ValueError as error:
+        raise ValueError(f"is no template: {str(error).lower()}") from None
+    for name, form, conversion in fields:
+        if name not in PLACEHOLDERS or form or conversion:
+            known = ", ".join(f"{{{one}}}" for one in PLACEHOLDERS)
+            raise ValueError(f"{{{name}}} is no placeholder; there are: {known}")
+    return value
+
+
+Template = Annotated[Line, AfterValidator(_template)]
+
+
+class Source(ImageKeys):
+    """Many images at once: a list that somebody keeps, or a directory. The hub follows it in the background."""
+
+    kind: Literal["wishlist", "docker_images", "directory", "catalog"] = Field(alias="from")
+    file: Path | None = None
+    directory: Path | None = None
+    repository: Path | None = None
+    """The directory below which the images of a list are."""
+    include: Annotated[list[Line], BeforeValidator(_as_list)] = ["*"]
+    """Globs of what is taken, in which ``*`` also matches ``/``, and of what is not."""
+    exclude: Annotated[list[Line], BeforeValidator(_as_list)] = []
+    refresh: Time = 900
+    name: Template = "{name}:{tag}"
+    title: Template = ""
+    description: Template = ""
+
+    @model_validator(mode="after")
+    def _where(self) -> "Source":
+        place, other = ("directory", "file") if self.kind == "directory" else ("file", "directory")
+        if getattr(self, place) is None:
+            raise ValueError(f"from: {self.kind} needs the key {place}")
+        if getattr(self, other) is not None:
+            raise ValueError(f"from: {self.kind} has no key {other}, but {place}")
+        if self.kind == "directory" and self.repository is not None:
+            raise ValueError("from: directory has no key repository")
+        if self.kind == "docker_images" and self.root is None:
+            raise ValueError("from: docker_images needs the key repository, the directory below which the images are")
+        return self
+
+    @property
+    def place(self) -> str:
+        """The file or directory that it reads."""
+        return str(self.file or self.directory)
+
+    @property
+    def root(self) -> str | None:
+        """The directory of its images: as said, or the repository on CVMFS in which the list is."""
+        parts = self.place.split("/")
+        on_cvmfs = "/".join(parts[:3]) if parts[1] == "cvmfs" and len(parts) > 3 else None
+        return self.repository or on_cvmfs
+
+
+def _entry_kind(value: Any) -> str:
+    # Brackets: no key of a file is called so, which the texts of errors rely on.
+    return "[source]" if isinstance(value, Source) or (isinstance(value, dict) and "from" in value) else "[image]"
+
+
+Entry = Annotated[Annotated[Image, Tag("[image]")] | Annotated[Source, Tag("[source]")], Discriminator(_entry_kind)]
+
 
 class CustomImages(Model):
-    """Which images users may bring: globs, in which ``*`` also matches ``/`` and ``{username}`` is the user."""
+    """Which images users may bring: globs of paths and of references (``docker://ghcr.io/*``), in which ``*`` also
+    matches ``/`` and ``{username}`` is the user."""
 
-    allow: Annotated[list[Path], Field(min_length=1)]
+    allow: Annotated[list[Annotated[str, BeforeValidator(_text), BeforeValidator(_allowed)]], Field(min_length=1)]
     groups: Groups | None = None
 
 
@@ -243,8 +341,9 @@ class BackendConfig(Model):
     """Where the launcher makes the session's scratch directory on the node; absent: $TMPDIR or /tmp."""
     python: Path | None = None
     """The Python (3.6 or newer) that runs the launcher on the node."""
-    probe: Literal["hub", "node"] = "hub"
-    """Who looks whether an image is there: the hub, where it sees what nodes see, or only the node, at the start."""
+    probe: Literal["hub", "node", "none"] = "hub"
+    """Who looks whether an image is there: the hub, where it sees what nodes see; or only the node, at the start, and
+    the hub keeps what nodes say; or only the node, and it is kept to that start."""
     apptainer: Line = "apptainer"
     """Name or path of Apptainer on the node."""
     hub_url: Line | None = None
@@ -257,15 +356,16 @@ class BackendConfig(Model):
             raise ValueError("must be http://host:port or https://host:port")
         return value and value.rstrip("/")
 
-    def runs(self, image: "Image | None") -> bool:
-        """Whether it can run an image of the site, or (None) one that a user brings."""
-        return image is None or bool(image.places)
+    def runs(self, image: "Image | str") -> bool:
+        """Whether it can run an image of the site, or one that a user brings: a path or a full reference."""
+        return isinstance(image, str) or bool(image.places)
 
 
 class Site(Model):
     """Everything that the admin says, in one file."""
 
-    images: Annotated[list[Image], Field(min_length=1)]
+    entries: Annotated[list[Entry], Field(min_length=1, alias="images")]
+    """What stands below ``images``: images, and sources of more."""
     custom_images: CustomImages | None = None
     backends: Annotated[dict[Name, SerializeAsAny[BackendConfig]], Field(min_length=1)]
     mounts: list[Mount] = [Mount(source="/cvmfs", target="/cvmfs", read_only=True, optional=True)]
@@ -277,6 +377,20 @@ class Site(Model):
         from ..backends import parse_backends  # backends' own models derive from BackendConfig
 
         return parse_backends(value, handler)
+
+    @property
+    def images(self) -> list[Image]:
+        """Those of the entries that are images. What sources found is in the site that the catalog makes of this."""
+        return [entry for entry in self.entries if isinstance(entry, Image)]
+
+    @property
+    def sources(self) -> list[Source]:
+        """Those of the entries that are sources."""
+        return [entry for entry in self.entries if isinstance(entry, Source)]
+
+    def plain(self) -> dict[str, Any]:
+        """The site as data for JSON, of the shape that its file has; only what was said."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
     def image(self, name: str) -> Image | None:
         """The image of a name, None where the site has none."""

@@ -125,15 +125,16 @@ def run(engines, account, place):
         for name, text in session.files.items():
             (scratch / name).write_text(text)
         places = {"SCRATCH": str(scratch), "HOME": account.pw_dir, "PORT": "40123", "DEADLINE": ""}
+        places |= {"IMAGE": os.path.realpath(path), "DIGEST": ""}
 
         def fill(text):
-            return re.sub("@(PORT|SCRATCH|HOME|DEADLINE)@", lambda match: places[match[1]], text)
+            return re.sub("@(PORT|SCRATCH|HOME|DEADLINE|IMAGE|DIGEST)@", lambda match: places[match[1]], text)
 
         words = []
         for item in session.argv:
             if isinstance(item, str):
                 words.append(item)
-            elif os.path.exists(item["when"]) and not os.path.exists(item.get("unless", "/nowhere")):
+            elif os.path.exists(fill(item["when"])) and not os.path.exists(fill(item.get("unless", "/nowhere"))):
                 words += item["argv"]
         inherit = {theirs: host[ours] for ours, theirs in session.inherit.items() if ours in (host or {})}
         done = subprocess.run(
@@ -163,6 +164,7 @@ def test_the_servers_environment_is_ours_and_the_images_alone(run, image, accoun
     assert seen["USER"] == "someone"
     # nothing else but what a shell, the image and Apptainer set themselves
     ours = {"USER", "LOGNAME", "SHELL", "HOME", "HEPSPAWNER_SESSION", "JUPYTER_RUNTIME_DIR", *ODD}
+    ours |= {"HEPSPAWNER_IMAGE", "HEPSPAWNER_IMAGE_PATH", "HEPSPAWNER_IMAGE_DIGEST"}
     theirs = {"PATH", "LD_LIBRARY_PATH", "PWD", "SHLVL", "_", "PS1", "PROMPT_COMMAND", "LANG", "FROM_THE_IMAGE"}
     rest = {name for name in seen if not re.match("APPTAINER|SINGULARITY|JUPYTERHUB_", name)}
     assert rest - ours - theirs == set()

@@ -26,9 +26,9 @@ FLAGS = [
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(engines: dict[str, Any]) -> Iterator[Browser]:
-    """The browser."""
+    """The browser. As long as Playwright runs, no test of another module could have an event loop."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=engines["chromium"], args=FLAGS)
         yield browser

@@ -13,10 +13,16 @@ from tests.browser.conftest import FLAGS
 from tests.browser.visit import Form, Visits, enter, waiting_url
 from tests.conformance.rig import LocalRig
 from tests.conftest import RIGS
-from tests.realhub import RealHub
+from tests.realhub import RealHub, eventually
 
 OUT = Path(__file__).parents[2] / "docs" / "images"
 UNPACKED = "unpacked.cern.ch/registry.hub.docker.com"
+PACKAGES = {
+    "": "numpy 1.26.4\nscipy 1.14.1\nxgboost 2.1.3\n",
+    "ml-base-alma9-311": "numpy 2.1.3\nonnx 1.17.0\nscipy 1.14.1\ntorch 2.5.1\ntorchvision 0.20.1\nxgboost 2.1.3\n",
+    "ml-torch": "cuda-toolkit 12.4.1\nlightning 2.4.0\nnumpy 2.1.3\nonnx 1.17.0\ntorch 2.5.1\ntorchvision 0.20.1\n",
+    "root": "root 6.36.2\nroot_base 6.36.2\nnumpy 2.1.3\n",
+}
 FULL_DISK = """\
 echo "[I ServerApp] jupyterlab | extension was successfully linked."
 echo "[I ServerApp] Writing Jupyter server cookie secret to $HOME/.local/share/jupyter/runtime/jupyter_cookie_secret"
@@ -30,14 +36,17 @@ exit 1
 def site_of(rig: LocalRig, cvmfs: Path, run: list[str] | None = None) -> dict[str, Any]:
     """The site; `run`: what all images run instead of themselves, which are only directories here."""
     images: list[dict[str, Any]] = [
-        {
-            "name": "ml-base",
-            "title": "ATLAS ML base",
-            "description": "NumPy, scikit-learn, XGBoost, uproot, plotting",
-            "group": "ATLAS",
-            "tags": ["alma9", "python 3.11"],
-            "path": f"{cvmfs}/{UNPACKED}/atlas/ml-base:alma9-python311",
-        },
+        *(
+            {
+                "name": f"ml-base-{system}-{python.replace('.', '')}",
+                "family": "ATLAS ML base",
+                "description": "NumPy, scikit-learn, XGBoost, uproot, plotting",
+                "group": "ATLAS",
+                "tags": [system, f"python {python}"],
+                "path": f"{cvmfs}/{UNPACKED}/atlas/ml-base:{system}-python{python.replace('.', '')}",
+            }
+            for system, python in (("alma9", "3.11"), ("alma9", "3.9"), ("centos7", "3.9"), ("centos7", "3.8"))
+        ),
         {
             "name": "ml-torch",
             "title": "ML with PyTorch",
@@ -100,6 +109,8 @@ def site_of(rig: LocalRig, cvmfs: Path, run: list[str] | None = None) -> dict[st
     for image in images:
         below = Path(image.get("path") or image["prefix"]) / ("usr" if "path" in image else "bin")
         below.mkdir(parents=True, exist_ok=True)
+        if "path" in image:
+            (below.parent / "list-of-pkgs-inside.txt").write_text(PACKAGES.get(image["name"], PACKAGES[""]))
         if run:
             image.pop("path", None)
             image |= {"prefix": str(rig.directory / "prefix"), "command": run}
@@ -192,7 +203,7 @@ def save(page: Page, name: str, cvmfs: Path) -> None:
 
 def ask(form: Form) -> None:
     """What the pictures' user wants."""
-    form.pick("ATLAS ML base")
+    form.pick("ATLAS ML base, alma9 · Python 3.11")
     form.gpu.check()
     form.field("Memory").fill("32G")
 
@@ -215,6 +226,13 @@ def draw(visits: Visits, hub: RealHub, rig: LocalRig, cvmfs: Path) -> None:
         one = form(**options)
         ask(one)
         save(one.page, name, cvmfs)
+    one = form(**{**wide, "viewport": {"width": 1180, "height": 640}})
+    eventually(lambda: one.open().page.locator("li.p").count() > 3, "the packages are read")
+    one.search.fill("torch 2.5")
+    one.page.get_by_text("torch 2.5.1").first.wait_for()
+    one.pick("ML with PyTorch")
+    one.gpu.check()
+    save(one.page, "form-search", cvmfs)
     hub.change_site(site_of(rig, cvmfs, ["tiny", "wait", str(rig.gate)]))
     rig.close_gate()
     one = form(viewport={"width": 900, "height": 520})
@@ -241,7 +259,7 @@ def draw(visits: Visits, hub: RealHub, rig: LocalRig, cvmfs: Path) -> None:
     page.route("**/hepspawner/availability", lambda route: route.fulfill(json={"backends": {"cluster": free}}))
     other = rig.users[1]  # to whom nothing has failed
     enter(page, hub, other)
-    one = Form(page, hub, other).open(backend="cluster", image="ml-base")
+    one = Form(page, hub, other).open(backend="cluster", image="ml-base-alma9-311")
     one.gpu.check()
     one.page.get_by_text("3 of 16 free", exact=True).wait_for()
     save(one.page, "form-slurm", cvmfs)

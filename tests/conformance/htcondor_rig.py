@@ -12,9 +12,9 @@ class HTCondorRig(LocalRig):
 
     name = "htcondor"
 
-    def __init__(self, engines: dict[str, Any]):
+    def __init__(self, engines: dict[str, Any], **knobs: Any):
         super().__init__(engines)
-        self.condor = Condor().start()
+        self.condor = Condor(**knobs).start()
 
     def part(self) -> dict[str, Any]:
         part = {
@@ -30,9 +30,6 @@ class HTCondorRig(LocalRig):
 
     def part_of_anybody(self) -> dict[str, Any]:
         return {**self.part(), "run_as": "none"}
-
-    def groups_changed(self) -> None:
-        self.condor.reconfigure()  # it remembers them for an hour
 
     def hold(self) -> None:
         self.condor.drain()

@@ -236,9 +236,10 @@ def test_servers_run_as_their_users(hub: RealHub, rig: BackendRig, in_group: Any
 @pytest.fixture
 def in_group(rig: BackendRig) -> Any:
     """A group, by number, that the first user is in beside his own."""
-    subprocess.run(["groupadd", "-f", "hepspawner-test"], check=True)
-    subprocess.run(["gpasswd", "-a", rig.users[0], "hepspawner-test"], check=True, stdout=subprocess.DEVNULL)
+    name = f"hepspawner-{os.getpid()}"
+    subprocess.run(["groupadd", name], check=True)
+    subprocess.run(["gpasswd", "-a", rig.users[0], name], check=True, stdout=subprocess.DEVNULL)
     import grp
 
-    yield grp.getgrnam("hepspawner-test").gr_gid
-    subprocess.run(["groupdel", "hepspawner-test"], check=True)
+    yield grp.getgrnam(name).gr_gid
+    subprocess.run(["groupdel", name], check=True)

@@ -68,7 +68,7 @@ class Server:
     def __init__(self, backend: KubernetesBackend, user: str = "alice", **session: Any):
         self.backend, self.tag = backend, Tag(backend.hub, user, "", secrets.token_hex(16))
         mounts = [Mount(source="/usr", target="/usr", read_only=True)]
-        plain = {"name": "tiny", "image": "tiny", "reference": IMAGE, "cpus": None, "memory": None, "gpu": None}
+        plain = {"name": "tiny", "image": "tiny", "container_image": IMAGE, "cpus": None, "memory": None, "gpu": None}
         more = {"gpus": 0, "mounts": mounts, "groups": (), "auth_state": {}, "user": user}
         self.session: Any = SimpleNamespace(**{**plain, **more, **session})
         self.job = ""
@@ -122,7 +122,7 @@ class Owners:
         return tag.session not in self.disowned
 
 
-Make = Callable[..., KubernetesBackend]
+Join = Callable[..., KubernetesBackend]
 
 
 @pytest.fixture(scope="session")
@@ -141,7 +141,7 @@ async def relay() -> AsyncIterator[Relay]:
 
 
 @pytest.fixture
-async def make(cluster: Kubernetes, relay: Relay, tmp_path: Path) -> AsyncIterator[Make]:
+async def join(cluster: Kubernetes, relay: Relay, tmp_path: Path) -> AsyncIterator[Join]:
     """Makes a backend of the cluster, with a hub's rights and through the relay. Afterwards all is mended."""
     made: list[KubernetesBackend] = []
     config = yaml.safe_load((cluster.directory / f"{SPACE}.kubeconfig").read_text())

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from hepspawner.backends.base import BackendError, Phase
 from hepspawner.backends.kubernetes import KubernetesBackend, client
-from tests.faults.kube import SPACE, Make, Relay, Server
+from tests.faults.kube import SPACE, Join, Relay, Server
 from tests.kubernetes import Kubernetes
 from tests.machine import eventually
 
@@ -41,9 +41,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 async def test_the_api_server_is_away(
-    make: Make, cluster: Kubernetes, caplog: pytest.LogCaptureFixture, how: str
+    join: Join, cluster: Kubernetes, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    server = await (await Server(make()).submit()).running()
+    server = await (await Server(join()).submit()).running()
     assert blind() == 0
     if how == "killed":
         cluster.kill("apiserver")
@@ -64,8 +64,8 @@ async def test_the_api_server_is_away(
     await server.cancel()
 
 
-async def test_a_submission_while_the_api_server_hangs_is_made_once(make: Make, cluster: Kubernetes) -> None:
-    backend = make()
+async def test_a_submission_while_the_api_server_hangs_is_made_once(join: Join, cluster: Kubernetes) -> None:
+    backend = join()
     await Server(backend).submit()
     cluster.signal("apiserver", signal.SIGSTOP)
     server = Server(backend, "bob")
@@ -77,8 +77,8 @@ async def test_a_submission_while_the_api_server_hangs_is_made_once(make: Make, 
     assert len(cluster.pods(server.tag.session, SPACE)) == 1
 
 
-async def test_a_watch_that_is_cut_goes_on_where_it_was(make: Make, relay: Relay, cluster: Kubernetes) -> None:
-    server = await (await Server(make()).submit()).running()
+async def test_a_watch_that_is_cut_goes_on_where_it_was(join: Join, relay: Relay, cluster: Kubernetes) -> None:
+    server = await (await Server(join()).submit()).running()
     for _ in range(3):
         relay.cut()
         await happens(lambda: feed(server.backend)._watching, "it watches again")
@@ -88,10 +88,10 @@ async def test_a_watch_that_is_cut_goes_on_where_it_was(make: Make, relay: Relay
 
 
 async def test_what_the_api_server_forgot_is_listed_again(
-    make: Make, relay: Relay, cluster: Kubernetes, caplog: pytest.LogCaptureFixture
+    join: Join, relay: Relay, cluster: Kubernetes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    backend = make()
+    backend = join()
     server, keeps = await Server(backend).submit(), await Server(backend, "bob").submit()
     await server.running()
     await keeps.running()
@@ -106,8 +106,8 @@ async def test_what_the_api_server_forgot_is_listed_again(
     assert feed(backend).lists == 2 and "too much happened" in caplog.text
 
 
-async def test_a_right_that_is_taken_away(make: Make, cluster: Kubernetes, caplog: pytest.LogCaptureFixture) -> None:
-    backend = make()
+async def test_a_right_that_is_taken_away(join: Join, cluster: Kubernetes, caplog: pytest.LogCaptureFixture) -> None:
+    backend = join()
     server = await (await Server(backend).submit()).running()
     cluster.kubectl("delete", "rolebinding", "-n", SPACE, "hub")
     status = await server.until(lambda status: status.phase is not Phase.RUNNING)
@@ -122,9 +122,9 @@ async def test_a_right_that_is_taken_away(make: Make, cluster: Kubernetes, caplo
     await server.cancel()
 
 
-async def test_all_is_seen_by_one_list_and_one_watch(make: Make) -> None:
+async def test_all_is_seen_by_one_list_and_one_watch(join: Join) -> None:
     """However often somebody asks."""
-    backend = make()
+    backend = join()
     servers = [await (await Server(backend, user).submit()).running() for user in ("alice", "bob")]
     for _ in range(100):
         assert [(await one.status()).phase for one in servers] == [Phase.RUNNING] * 2

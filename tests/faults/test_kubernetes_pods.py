@@ -10,7 +10,7 @@ import pytest
 
 from hepspawner.backends.base import BackendError, Phase, Tag
 from hepspawner.backends.kubernetes import backend as module
-from tests.faults.kube import SPACE, Make, Server
+from tests.faults.kube import SPACE, Join, Server
 from tests.kubernetes import NODE, Kubernetes
 from tests.machine import eventually
 
@@ -30,8 +30,8 @@ async def happens(condition: Any, what: str) -> Any:
 # --- what belongs to a pod
 
 
-async def test_the_ticket_is_in_a_secret_that_goes_with_the_pod(make: Make, cluster: Kubernetes) -> None:
-    server = await Server(make()).submit()
+async def test_the_ticket_is_in_a_secret_that_goes_with_the_pod(join: Join, cluster: Kubernetes) -> None:
+    server = await Server(join()).submit()
     await server.running()
     (secret,) = [one for one in cluster.get("secrets", SPACE) if one["metadata"]["name"] == server.pod]
     assert f"{server.tag.session}.secret" in base64.b64decode(secret["data"]["job"]).decode()
@@ -46,8 +46,8 @@ async def test_the_ticket_is_in_a_secret_that_goes_with_the_pod(make: Make, clus
     await happens(lambda: server.pod not in str(cluster.get("secrets", SPACE)), "the Secret is removed")
 
 
-async def test_a_service_stands_before_a_pod(make: Make, cluster: Kubernetes) -> None:
-    server = await Server(make(connect="service")).submit()
+async def test_a_service_stands_before_a_pod(join: Join, cluster: Kubernetes) -> None:
+    server = await Server(join(connect="service")).submit()
     await server.running()
     (service,) = cluster.get("services", SPACE)
     job = json.loads(
@@ -62,9 +62,9 @@ async def test_a_service_stands_before_a_pod(make: Make, cluster: Kubernetes) ->
     await happens(lambda: not cluster.get("services", SPACE), "the Service is removed")
 
 
-async def test_a_home_is_made_once_and_kept(make: Make, cluster: Kubernetes) -> None:
+async def test_a_home_is_made_once_and_kept(join: Join, cluster: Kubernetes) -> None:
     home = {"mount": "/home/jovyan", "pvc": {"size": "1G"}}
-    backend = make(home=home)
+    backend = join(home=home)
 
     def claims() -> set[str]:
         return {one["metadata"]["name"] for one in cluster.get("persistentvolumeclaims", SPACE)}
@@ -80,27 +80,27 @@ async def test_a_home_is_made_once_and_kept(make: Make, cluster: Kubernetes) -> 
     await server.cancel()
     assert claims() == names
     await backend.delete_forever("alice", "")  # the site does not say so
-    allowed = make(home={**home, "pvc": {"size": "1G", "delete": True}})
+    allowed = join(home={**home, "pvc": {"size": "1G", "delete": True}})
     await allowed.delete_forever("alice", "second")  # a server of hers, not she
     assert claims() == names
     await allowed.delete_forever("alice", "")
     await happens(lambda: claims() == names - {"claim-alice"}, "it is removed")
 
 
-async def test_another_ones_home_is_not_mounted(make: Make, cluster: Kubernetes) -> None:
+async def test_another_ones_home_is_not_mounted(join: Join, cluster: Kubernetes) -> None:
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     metadata = {"name": "claim-alice", "namespace": SPACE, "annotations": {"hub.jupyter.org/username": "Alice"}}
     cluster.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": claim})
     with pytest.raises(BackendError, match="another user's home"):
-        await Server(make(home={"pvc": {"size": "1G"}})).submit()
+        await Server(join(home={"pvc": {"size": "1G"}})).submit()
 
 
-async def test_a_pod_has_its_users_numbers(make: Make, cluster: Kubernetes) -> None:
+async def test_a_pod_has_its_users_numbers(join: Join, cluster: Kubernetes) -> None:
     for run_as, state in (({"uid": 1234, "gid": 99}, {}), ("auth_state", {"uid": 1234, "gid": 99, "groups": [7]})):
         script = (
             "import os,time; print(os.getuid(), os.getgid(), open('/run/hepspawner/job').read()[:1]); time.sleep(99)"
         )
-        backend = make(run_as=run_as, pod_patch=container(command=["python3", "-u", "-c", script]))
+        backend = join(run_as=run_as, pod_patch=container(command=["python3", "-u", "-c", script]))
         server = await Server(backend, auth_state=state).submit()
         await server.running()
         logs = lambda: cluster.kubectl("logs", "-n", SPACE, server.pod)  # noqa: B023, E731
@@ -110,12 +110,12 @@ async def test_a_pod_has_its_users_numbers(make: Make, cluster: Kubernetes) -> N
         await Server(backend, auth_state={"uid": "root"}).submit()
 
 
-async def test_what_is_mounted_later_comes_into_a_pod(make: Make, cluster: Kubernetes) -> None:
+async def test_what_is_mounted_later_comes_into_a_pod(join: Join, cluster: Kubernetes) -> None:
     place = cluster.directory / "cvmfs/atlas"  # as autofs mounts a repository when somebody looks at it
     place.mkdir(parents=True)
     look = "while not os.listdir('/cvmfs/atlas'): time.sleep(0.1)"
     script = f"import os, time\n{look}\nprint('seen', flush=True); time.sleep(99)"
-    backend = make(cvmfs={"host_path": str(place.parent)}, pod_patch=container(command=["python3", "-c", script]))
+    backend = join(cvmfs={"host_path": str(place.parent)}, pod_patch=container(command=["python3", "-c", script]))
     server = await (await Server(backend).submit()).running()
     subprocess.run(["mount", "-t", "tmpfs", "repository", str(place)], check=True)
     try:
@@ -126,8 +126,8 @@ async def test_what_is_mounted_later_comes_into_a_pod(make: Make, cluster: Kuber
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-async def test_a_namespace_for_each_user(make: Make, cluster: Kubernetes) -> None:
-    backend = make(kubeconfig=str(cluster.admin), namespace="own-{username}")
+async def test_a_namespace_for_each_user(join: Join, cluster: Kubernetes) -> None:
+    backend = join(kubeconfig=str(cluster.admin), namespace="own-{username}")
     servers = [await Server(backend, user).submit() for user in ("alice", "Bob")]
     spaces = [server.job.partition("/")[0] for server in servers]
     try:
@@ -152,12 +152,12 @@ NEVER: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     ),
     "image that cannot be pulled": (
         {},
-        {"reference": "127.0.0.1:5999/nosuch:1"},
+        {"container_image": "127.0.0.1:5999/nosuch:1"},
         "its image cannot be pulled (ImagePullBackOff",
     ),
     "image that is not there": (
         {"image_pull_policy": "Never"},
-        {"reference": "rig.local/nosuch:1"},
+        {"container_image": "rig.local/nosuch:1"},
         "its image is not on the node",
     ),
     "claim that is not there": ({"cvmfs": {"claim": "nosuch"}}, {}, "its volume nosuch is not there"),
@@ -181,73 +181,73 @@ NEVER: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("why", NEVER)
-async def test_what_will_never_start_is_told(make: Make, why: str) -> None:
+async def test_what_will_never_start_is_told(join: Join, why: str) -> None:
     part, session, words = NEVER[why]
-    server = await Server(make(**part), **session).submit()
+    server = await Server(join(**part), **session).submit()
     assert words in await server.hopeless()
     await server.cancel()
 
 
-async def test_what_waits_for_a_node_waits_on(make: Make, cluster: Kubernetes) -> None:
+async def test_what_waits_for_a_node_waits_on(join: Join, cluster: Kubernetes) -> None:
     cluster.cordon()
-    server = await Server(make()).submit()
+    server = await Server(join()).submit()
     status = await server.until(lambda status: "closed by an admin" in status.reason)
     assert status.phase is Phase.QUEUED and not status.hopeless
     cluster.cordon(False)
     await server.running()
 
 
-async def test_a_quota_is_told(make: Make, cluster: Kubernetes) -> None:
+async def test_a_quota_is_told(join: Join, cluster: Kubernetes) -> None:
     quota = {"kind": "ResourceQuota", "apiVersion": "v1", "metadata": {"name": "q", "namespace": SPACE}}
     cluster.apply({**quota, "spec": {"hard": {"pods": "0"}}})
     await happens(lambda: cluster.get("resourcequotas", SPACE)[0].get("status"), "the quota counts")
     with pytest.raises(BackendError, match="as much as the namespace allows is in use") as refused:
-        await Server(make()).submit()
+        await Server(join()).submit()
     assert "Stop a server of yours" in str(refused.value)
 
 
 # --- how pods end
 
 
-async def test_the_python_that_is_not_there(make: Make) -> None:
-    status = await (await Server(make(python="/no/such/python")).submit()).ended()
+async def test_the_python_that_is_not_there(join: Join) -> None:
+    status = await (await Server(join(python="/no/such/python")).submit()).ended()
     assert "could not be started" in status.reason and "/no/such/python" in status.reason
 
 
-async def test_too_much_memory(make: Make) -> None:
+async def test_too_much_memory(join: Join) -> None:
     eats = [
         "python3",
         "-c",
         "print('eats', flush=True); a = bytearray(b'x') * 300_000_000; import time; time.sleep(99)",
     ]
-    server = await Server(make(pod_patch=container(command=eats)), memory=64 * 2**20).submit()
+    server = await Server(join(pod_patch=container(command=eats)), memory=64 * 2**20).submit()
     status = await server.ended()
     assert "needed more memory than was asked for" in status.reason and status.exit_code == 137
     assert await server.backend.last_words(server.job, server.tag) == ["eats"]
 
 
-async def test_too_much_in_the_scratch_directory(make: Make) -> None:
+async def test_too_much_in_the_scratch_directory(join: Join) -> None:
     fills = ["python3", "-c", "open('/tmp/x', 'wb').write(b'x' * 20_000_000); import time; time.sleep(999)"]
-    server = await Server(make(scratch_size="1M", pod_patch=container(command=fills))).submit()
+    server = await Server(join(scratch_size="1M", pod_patch=container(command=fills))).submit()
     status = await server.ended()
     assert "evicted it" in status.reason and "scratch" in status.reason and "disk" in status.advice
 
 
-async def test_an_admin_deletes_a_pod(make: Make, cluster: Kubernetes) -> None:
-    server = await (await Server(make()).submit()).running()
+async def test_an_admin_deletes_a_pod(join: Join, cluster: Kubernetes) -> None:
+    server = await (await Server(join()).submit()).running()
     cluster.kubectl("delete", "pod", "-n", SPACE, server.pod, "--grace-period=1", "--wait=false")
     status = await server.ended()
     assert "its pod was deleted" in status.reason and "if it was not you" in status.advice
     assert (await server.backend.verdict(server.job)) == status
 
 
-async def test_a_pod_without_an_owner_is_removed(make: Make, cluster: Kubernetes) -> None:
-    first = make()
+async def test_a_pod_without_an_owner_is_removed(join: Join, cluster: Kubernetes) -> None:
+    first = join()
     server, keeps = await Server(first).submit(), await Server(first, "bob").submit()
-    other = await Server(make(hub="ba9876543210")).submit()
+    other = await Server(join(hub="ba9876543210")).submit()
     await first.close()
     # the next hub knows of one of them alone, and nothing of another hub's
-    second = make()
+    second = join()
     second.owned.disowned.add(server.tag.session)  # type: ignore[attr-defined]
     await happens(lambda: not cluster.pods(server.tag.session, SPACE), "it is removed")
     assert cluster.pods(keeps.tag.session, SPACE) and cluster.pods(other.tag.session, SPACE)
@@ -260,10 +260,10 @@ async def test_a_pod_without_an_owner_is_removed(make: Make, cluster: Kubernetes
 
 
 async def test_a_node_that_does_not_answer_is_no_end(
-    make: Make, cluster: Kubernetes, monkeypatch: pytest.MonkeyPatch
+    join: Join, cluster: Kubernetes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_END_SPARE", 3.0)
-    server = await (await Server(make()).submit()).running()
+    server = await (await Server(join()).submit()).running()
     cluster.kill("kubelet")
     assert (await server.status()).phase is Phase.RUNNING
     with pytest.raises(BackendError, match=f"stuck in Terminating on node {NODE}"):
@@ -273,8 +273,8 @@ async def test_a_node_that_does_not_answer_is_no_end(
     await server.cancel()  # and now that is known
 
 
-async def test_a_node_goes_away(make: Make, cluster: Kubernetes) -> None:
-    server = await (await Server(make()).submit()).running()
+async def test_a_node_goes_away(join: Join, cluster: Kubernetes) -> None:
+    server = await (await Server(join()).submit()).running()
     cluster.kill("kubelet")
     cluster.kubectl("delete", "node", NODE)
     # what the cluster does itself after a minute or two

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.faults.rig import FaultRig, nothing
+from tests.faults.rig import FaultRig, nothing, write
 from tests.realhub import RealHub, eventually
 
 pytestmark = pytest.mark.needs("hub6", "slurm")
@@ -89,3 +89,19 @@ def test_a_log_that_cannot_be_written(hub: RealHub, rig: FaultRig) -> None:
     assert answer.status_code == 422, answer.text
     assert "could not start the job" in answer.json()["message"] and "key log" in answer.json()["message"]
     eventually(lambda: not rig.ids(), "no job is left")
+
+
+def test_what_a_job_said_before_its_claim(hub: RealHub, rig: FaultRig) -> None:
+    rig.start("alice", image="odd")  # whose words, in the server's log, are not those of the next
+    hub.stop_server("alice")
+    hub.gone("alice")
+    old = write(rig.directory / "old-python", "#!/bin/sh\necho 'a Python of 2008' >&2\nexit 1\n")
+    old.chmod(0o755)
+    logs = rig.directory / "logs"
+    logs.mkdir()
+    logs.chmod(0o777)
+    hub.change_site(rig.site(python=str(old), log=f"{logs}/%j.log"))
+    answer = hub.start_server("alice", {"image": "tiny"})
+    assert answer.status_code == 422, answer.text
+    form = rig.form_says("the job ended with exit code 1")
+    assert "a Python of 2008" in form and "odd: saved" not in form

@@ -45,9 +45,9 @@ def site(rig: LocalRig) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hubs() -> Iterator[Hubs]:
-    """The hubs that tests share."""
+    """The hubs that a module's tests share: what users did in others must not be the choice of "last time"."""
     all_of_them = Hubs()
     yield all_of_them
     all_of_them.close()

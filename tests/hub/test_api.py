@@ -278,3 +278,20 @@ def test_who_leaves_the_waiting_page_leaves_nothing_behind(hub: RealHub, rig: Lo
     rig.release()
     hub.ready(user)
     assert "Traceback" not in hub.new_log()
+
+
+@on_both
+def test_a_server_without_an_image_has_none_to_tell_of(hub: RealHub, user: str) -> None:
+    person = hub.browser(user)
+    assert hub.start_server(user, {"image": "tiny"}).status_code == 201
+    answer = hub.api("GET", "/hepspawner/servers", token=hub.user_token(user))
+    assert (answer.status_code, answer.json()) == (200, {"servers": []})
+    page = person.get("/hub/home")
+    assert page.status_code == 200 and "Stop My Server" in page.text
+    assert hub.api("GET", "/hepspawner/servers", token="nonsense").status_code == 403
+
+
+@on_both
+def test_a_page_that_there_is_not_says_so(hub: RealHub, user: str) -> None:
+    page = hub.browser(user).get("/hub/spawn-pending/nobody")
+    assert page.status_code == 404 and "404" in page.text and "</html>" in page.text

@@ -682,21 +682,39 @@ def test_the_environment_is_exact(node):
     assert got == {"B": "@OTHER@ \xe9", "C": "", "CUDA_VISIBLE_DEVICES": "3", "JOB": "@PORT@"}
 
 
-def test_a_pods_own_environment_is_beneath_the_servers(node):
-    order = node.order(
-        "import os; print(os.environ['OF_IMAGE'], os.environ['TOKEN'] != 'of image')", inherit={"*": "*"}
-    )
-    hub = node.hub(order)
-    assert node.launch(hub, environment={"OF_IMAGE": "kept", "TOKEN": "of image"}).ended() == 0
-    assert hub.events("exit")[0]["log"] == "kept True"
-
-
 def test_the_job_may_be_in_a_file_and_name_its_port(node):
     hub, port = node.hub(node.order("import os; print(os.environ['PORT'])")), free_port()
     file = node.path / "job"
     file.write_text(json.dumps(node.job(hub, port=port)))
     assert node.launch(hub, argv=[PYTHON, "-I", "-S", str(LAUNCHER), str(file)]).ended() == 0
     assert hub.events("exit")[0]["log"] == str(port) == str(hub.claims[0]["port"])
+
+
+def test_the_home_outside_of_the_container_is_taken_where_it_is_there(node):
+    order = node.order("import os; print(os.environ['HOME'])")
+    order["environment"]["HOME"] = "@HOME@"
+    there, own = node.work / "home", os.path.expanduser("~" + pwd.getpwuid(os.getuid()).pw_name)
+    there.mkdir()
+    for home, expected in ((str(there), str(there)), ("/not/bound", own), (None, own)):
+        hub = node.hub(order)
+        node.launch(hub, home=home).ended()
+        assert hub.events("exit")[0]["log"] == expected
+
+
+def test_a_home_that_is_needed_has_to_be_there(node):
+    hub = node.hub(node.order("print('started')"))
+    node.launch(hub, home="/not/mounted", home_needed=True).ended()
+    (end,) = hub.events("exit")
+    assert end["reason"] == "missing" and "home /not/mounted cannot be written" in end["message"]
+
+
+def test_a_launcher_in_the_container_hands_on_its_environment(node):
+    order = node.order("import os; print(os.environ['IMAGE'], os.environ['A'], os.environ['B'])")
+    order["environment"] |= {"A": "@PORT@"}
+    order["inherit"] = {"*": "*"}
+    hub = node.hub(order)
+    assert node.launch(hub, environment={"IMAGE": "@HOME@", "A": "the image's", "B": "b"}).ended() == 0
+    assert hub.events("exit")[0]["log"] == f"@HOME@ {hub.claims[0]['port']} b"
 
 
 def test_no_deadline_is_an_empty_one(node):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.cvmfs import SERVER, Repository
 from tests.htcondor import Condor
 from tests.kubernetes import Kubernetes
 from tests.slurm import Slurm, find
@@ -64,14 +65,18 @@ def use_kubernetes() -> None:
         "metadata": {"name": "hello", "namespace": "default"},
         "spec": {"containers": [{"name": "hello", "image": "rig.local/busybox:1", "command": ["sleep", "3600"]}]},
     }
-    cluster = Kubernetes()
-    running = cluster.daemons()  # of tests that run just now: there is one cluster per machine
-    try:
-        cluster.start().apply(pod)
+    if Kubernetes.in_use():  # by tests, just now
+        return
+    with Kubernetes() as cluster:
+        cluster.apply(pod)
         cluster.kubectl("wait", "--for=condition=Ready", "pod/hello", "--timeout=60s")
-    finally:
-        if not running:
-            cluster.stop()
+
+
+def use_fuse() -> None:
+    """A file system of our own comes up, and goes."""
+    with Repository() as repository:
+        (repository.source / "file").touch()
+        (repository.root / "file").stat()
 
 
 def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
@@ -125,6 +130,7 @@ def main(rigs: Path, image: Path, users: list[str], prefix: list[str]) -> None:
     else:
         engine("slurmdbd", None, "slurm")
     engine("slurm", slurmctld, "slurm", lambda: no_users or (None if engines["slurmdbd"] else attempt(use_slurm)))
+    engine("fuse", SERVER, "packages", lambda: attempt(use_fuse))
     engine("htcondor", rigs / "htcondor" / "complete", "htcondor", lambda: no_users or attempt(use_htcondor))
     engine("kubernetes", kubernetes, "kubernetes", running.result if running else None)
     engines["users"] = [] if no_users else users

@@ -12,7 +12,7 @@ APPTAINER=$RIGS/apptainer/usr/bin/apptainer IMAGE=$RIGS/images/ml-base
 USERS="alice bob"
 
 part_packages() {
-  local all=(ca-certificates python3-venv procps patchelf debootstrap uidmap chromium fonts-dejavu-core)
+  local all=(ca-certificates python3-venv procps patchelf debootstrap uidmap fuse3 chromium fonts-dejavu-core)
   command -v apt-get >/dev/null || { echo "no apt-get on this machine"; return 1; }
   apt_install "${all[@]}" && return
   can_root || { echo "neither root nor sudo"; return 1; }
@@ -32,7 +32,7 @@ part_users() {
 
 part_venv-hub6() { make_venv "$RIGS/venv-hub6" demo,test,lint "$HUB6"; }
 part_venv-hub5() { make_venv "$RIGS/venv-hub5" demo "$HUB5"; }
-part_venv-batch() { make_venv "$RIGS/venv-batch" demo "$HUB6" 'batchspawner==1.3.*'; }  # for benchmarks/slurm.py alone
+part_venv-batch() { make_venv "$RIGS/venv-batch" demo "$HUB6" 'batchspawner==1.3.*'; }  # for benchmarks/batch.py alone
 part_venv-kube() { make_venv "$RIGS/venv-kube" demo "$HUB6" 'jupyterhub-kubespawner==7.1.*'; }  # for benchmarks/kubernetes.py alone
 part_venv() { run_parts venv-hub6 venv-hub5; }
 

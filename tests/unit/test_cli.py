@@ -5,10 +5,11 @@ import json
 import os
 import socket
 import sys
+import time
 
 import pytest
 
-from hepspawner import __version__, cli, demo
+from hepspawner import __version__, demo
 from hepspawner.cli import main
 from hepspawner.site.load import load_site
 
@@ -109,11 +110,12 @@ def test_check_of_templates(run, site, tmp_path):
 def test_images_of_a_user(run, site, tmp_path):
     status, out, err = run("images", site, "--user", "alice")
     assert (status, err) == (0, "")
+    today = time.strftime("%Y-%m-%d", time.localtime((tmp_path / "image.sif").stat().st_mtime))
     assert [line.split() for line in out.splitlines()] == [
-        ["base", "sandbox", "gpu", "optional", "farm", f"{tmp_path}/base"],
-        ["sif", "sif", "gpu", "none", "farm", f"{tmp_path}/image.sif"],
-        ["gone", "missing", "gpu", "optional", "farm", f"{tmp_path}/gone"],
-        ["host", "prefix", "gpu", "optional", "farm", f"{tmp_path}/prefix"],
+        ["base", "sandbox", "-", today, "gpu", "optional", "farm", f"{tmp_path}/base"],
+        ["sif", "sif", "-", today, "gpu", "none", "farm", f"{tmp_path}/image.sif"],
+        ["gone", "missing", "-", "-", "gpu", "optional", "farm", f"{tmp_path}/gone"],
+        ["host", "prefix", "-", "-", "gpu", "optional", "farm", f"{tmp_path}/prefix"],
     ]
 
 
@@ -130,15 +132,6 @@ def test_no_images_for_a_user(run, write_site):
     assert run("images", path, "--user", "alice", "--json") == (0, "[]\n", "")
 
 
-def test_images_where_nothing_answers(run, write_site, monkeypatch, tmp_path):
-    os.mkfifo(tmp_path / "hangs")
-    monkeypatch.setattr(cli, "_DEADLINE", 0.3)
-    path = write_site(SITE.format(place=tmp_path).replace(f"{tmp_path}/base", f"{tmp_path}/hangs"))
-    status, out, err = run("images", path, "--user", "alice")
-    assert (status, err) == (0, "")
-    assert out.split()[:3] == ["base", "no", "answer"]
-
-
 # --- preview
 
 
@@ -146,9 +139,19 @@ def test_preview(run, site, tmp_path):
     status, out, err = run("preview", site, "--user", "alice", "--options", '{"image": "base", "cpus": 4}')
     assert (status, err) == (0, "")
     assert out.startswith("# ATLAS base on The farm with 4 cores, 2G\n# launcher, as the user, on this machine\n")
-    assert f" {tmp_path}/base jupyterhub-singleuser\n" in out
+    assert " @IMAGE@ jupyterhub-singleuser\n" in out and f"\n{tmp_path}/base\n" in out
     assert "APPTAINERENV_JUPYTERHUB_API_TOKEN=<secret: handed over by claim>\n" in out
     assert "APPTAINERENV_JUPYTERHUB_SERVICE_URL=http://127.0.0.1:@PORT@/user/alice/\n" in out
+
+
+def test_preview_where_htcondor_runs_the_images(run, tmp_path, write_site):
+    (tmp_path / "base/usr").mkdir(parents=True)
+    backend = "backends: {pool: {type: htcondor, universe: container}}"
+    path = write_site(f"images: [{{name: base, path: {tmp_path}/base}}]\n{backend}\n")
+    status, out, err = run("preview", path, "--user", "alice")
+    assert status == 0, err
+    assert f"universe = container\ncontainer_image = {tmp_path}/base\n" in out
+    assert "\njupyterhub-singleuser\n" in out and "apptainer" not in out
 
 
 def test_preview_of_a_named_server_of_an_odd_user(run, site):

@@ -12,6 +12,7 @@ import pytest
 
 from hepspawner.backends.slurm import cluster
 from hepspawner.choice import ChoiceError, Field, Offer, Who, from_form
+from hepspawner.hub.cards import Standing, about
 from hepspawner.hub.form import form_context, render_form
 from hepspawner.site.load import load_site
 from hepspawner.templates import Templates, asset_hash, templates_dir
@@ -113,7 +114,7 @@ def chosen(html, name):
 def draw(offer, templates=None, **given):
     context = {
         "options": {}, "errors": {}, "notes": {}, "last": "", "failure": None, "states": {}, "warnings": [],
-        "urls": {"static": "/hub/s", "preview": "/hub/p", "spawn": "/hub/spawn", "availability": "/hub/a"},
+        "urls": {name: f"/hub/{name[0]}" for name in ("static", "images", "preview", "spawn", "availability")},
         "query_prefix": "opt-", **given,
     }  # fmt: skip
     return render_form(templates or Templates([], LOG), form_context(offer, **context))
@@ -158,7 +159,7 @@ def test_hostile_text_stays_text(where):
         "notes": {"notes": {EVIL: EVIL}},
         "last": {"last": EVIL},
         "failure": {"failure": SimpleNamespace(message=EVIL, advice=EVIL, log=[EVIL, EVIL])},
-        "states": {"states": {"root": SimpleNamespace(ok=False, text=EVIL)}},
+        "states": {"states": {"root": Standing(ok=False, text=EVIL)}},
         "warnings": {"warnings": [EVIL]},
         "images": {},
         "urls": {"urls": {"static": EVIL, "preview": EVIL, "spawn": EVIL}, "query_prefix": EVIL},
@@ -176,7 +177,7 @@ def test_hostile_text_stays_text(where):
     html = draw(offer_of(images, backends, {"allow": ["/home/*"]}, own), **given)
     page = Elements(html)
     plain = Elements(draw(offer_of(custom={"allow": ["/home/*"]})))
-    assert len(page.all("script")) == len(plain.all("script")) == 5
+    assert len(page.all("script")) == len(plain.all("script")) == 8
     assert "<script>alert" not in html
     assert not [name for _, attributes in page.found for name in attributes if not re.fullmatch(r"[a-z-]+", name)]
 
@@ -190,7 +191,7 @@ def test_json_in_the_page_reads_back():
 
 
 def test_images_of_others_are_nowhere_in_the_page():
-    html = draw(offer_of(), options={"image": "secret"}, states={"secret": SimpleNamespace(ok=True, text="")})
+    html = draw(offer_of(), options={"image": "secret"}, states={"secret": Standing(ok=True, text="")})
     for word in ("Unpublished", "/cvmfs/hidden", "insiders", 'value="secret"'):
         assert word not in html
     assert "Unpublished" in draw(offer_of(groups=["insiders"]))
@@ -400,7 +401,7 @@ def test_custom_image_only_where_allowed():
 
 
 def test_image_that_cannot_be_used_is_shown_and_not_offered():
-    states = {"base": SimpleNamespace(ok=False, text="does not exist")}
+    states = {"base": Standing(ok=False, text="does not exist")}
     page = Elements(draw(offer_of(), states=states, options={"image": "base"}))
     assert "disabled" in page.one("input", name="image", value="base")
     assert "does not exist" in page.text
@@ -426,14 +427,92 @@ def test_a_groups_place_is_told_once():
     assert "ml-base:alma9" in html
 
 
-def test_a_thousand_images_stay_small():
+TAGS = ("alma9-python311", "alma9-python39", "centos7-python38")
+FAMILY = [{"name": f"ml-{tag}", "path": f"{ROOT}/atlas/ml:{tag}", "description": "Learning"} for tag in TAGS]
+
+
+def card_of(images, states=None, **given):
+    """The elements of the only card."""
+    (html,) = re.findall(r"<li.*?(?=\n</ul>)", draw(offer_of(images), states=states or {}, **given), re.S)
+    return Elements(html)
+
+
+def test_a_family_is_one_card_with_a_radio_button_for_each_image():
+    card = card_of(FAMILY)
+    assert [one["value"] for one in card.all("input", type="radio", name="image")] == [f"ml-{tag}" for tag in TAGS]
+    assert card.one("div", role="group")["aria-label"] == "ml"
+    assert [one["title"] for one in card.all("select")] == ["Operating system", "Python"]
+    assert all("name" not in one and "hidden" in one for one in card.all("select"))  # they send nothing
+    assert card.text.count("Learning") == 1
+    assert "checked" in card_of(FAMILY, options={"image": "ml-centos7-python38"}).one(
+        "input", value="ml-centos7-python38"
+    )
+
+
+def test_images_of_a_family_that_cannot_be_started_say_so():
+    states = {f"ml-{TAGS[1]}": Standing(ok=False, text="not yet published"), f"ml-{TAGS[2]}": Standing(text="is slow")}
+    card = card_of(FAMILY, states)
+    disabled = [one["value"] for one in card.all("input") if "disabled" in one]
+    assert disabled == [f"ml-{TAGS[1]}"]
+    assert "Python 3.9not yet published" in card.text and "Python 3.8is slow" in card.text
+    everywhere = {image["name"]: Standing(text="CVMFS does not answer since 14:02") for image in FAMILY}
+    card = card_of(FAMILY, everywhere)
+    assert card.text.count("CVMFS does not answer since 14:02") == 1
+    assert not [one for one in card.all("input") if "disabled" in one]
+    gone = {image["name"]: Standing(ok=False, text="does not exist") for image in FAMILY}
+    card = card_of(FAMILY, gone)
+    assert len([one for one in card.all("input") if "disabled" in one]) == 3
+    assert card.text.count("does not exist") == 1 and "x" in card.one("li")["class"].split()
+
+
+def test_the_rules_of_a_family_are_told_once_or_by_image():
+    same = card_of([{**image, "gpu": "required", "backends": ["ic"]} for image in FAMILY])
+    assert same.one("li")["class"].split() == ["r", "f"] and same.one("li")["data-b"] == "1"
+    assert not any(one for one in same.all("label") if one)
+    mixed = [{**FAMILY[0], "gpu": "none"}, {**FAMILY[1], "gpu": "required"}, {**FAMILY[2], "backends": ["htc"]}]
+    card = card_of(mixed)
+    assert card.one("li") == {"class": "f"}
+    assert {one.get("class", "") + one.get("data-b", "") for one in card.all("label")} == {"n", "r", "0"}
+
+
+def test_what_else_is_known_stands_on_the_card():
+    states = {"base": Standing(about=about("sha256:8e1e32f4aa", 1e9, 1e9 + 3 * 86400), packages=True)}
+    html = draw(offer_of(IMAGES[:1]), states=states)
+    assert "published 3 days ago · 8e1e32f4" in Elements(html).text
+    assert Elements(html).one("li")["class"] == "p"
+    assert "Search 1 images and packages" in html
+
+
+@pytest.mark.parametrize(
+    ("digest", "age", "words"),
+    [
+        ("", None, ""),
+        ("8e1e32f4aabb", None, "8e1e32f4"),
+        ("", 30, "published just now"),
+        ("", 7300, "published 2 h ago"),
+        ("", 86400, "published yesterday"),
+        ("", 30 * 86400, "published 30 days ago"),
+        ("", 1e9, "published 1970-01-01"),
+        ("", -100, "published just now"),
+    ],
+)
+def test_the_age_in_words(digest, age, words):
+    assert about(digest, None if age is None else 1e9 - age, 1e9) == words
+
+
+def test_two_thousand_images_stay_small():
     file = Path(__file__).parents[2] / "benchmarks" / "form.py"
     spec = importlib.util.spec_from_file_location("bench_form", file)
     bench = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(bench)
-    html = bench.render(bench.fake_offer(1000), Templates([], LOG), "/hub/static")
-    assert len(Elements(html).all("input", name="image")) == 1000
-    assert len(html.encode()) < 250_000
+    offer, dead = bench.fake_offer(2000, 100), Standing(text="CVMFS does not answer since 14:02", packages=True)
+    assert len(draw(offer, states=dict.fromkeys(offer.images, dead)).encode()) < 300_000
+    catalog = bench.fake_catalog(offer.site)
+    html = bench.render(catalog, bench.fake_index(catalog, 10), Templates([], LOG), "/hub/static")
+    page = Elements(html)
+    assert len(page.all("input", name="image")) == 2000
+    assert len(page.all("li")) == 100
+    assert len(html.encode()) < 300_000
 
 
 def test_no_images_and_no_backends_still_make_a_page():
@@ -441,6 +520,13 @@ def test_no_images_and_no_backends_still_make_a_page():
     assert "no image that you may use" in draw(offer_of(closed))
     backends = {"htc": {**HTC, "groups": ["insiders"]}}
     assert "no image that you may use" in draw(offer_of(IMAGES[:1], backends), options={"backend": "htc"})
+
+
+def test_where_no_list_of_images_could_be_read_nobody_is_sent_to_the_admins():
+    closed = offer_of([{**image, "groups": ["insiders"]} for image in IMAGES])
+    html = draw(closed, incomplete=True)
+    assert "try again in a minute" in html and "no image that you may use" not in html
+    assert "try again in a minute" not in draw(offer_of(), incomplete=True)
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,12 @@ FULL = {
     "runtime": 3600,
     "extra": {"disk": "10G", "accounting_group": "group_atlas.analysis"},
 }
+IMAGE = "/cvmfs/unpacked.cern.ch/yesw2000/ml-base:alma9-python311"
 CASES = {
     "htcondor-plain": lambda: description(HTCondorConfig(type="htcondor"), session(), TAG),
+    "htcondor-shared": lambda: description(HTCondorConfig(type="htcondor", shared_homes=True), session(), TAG),
     "htcondor-full": lambda: description(config(), session(**FULL), TAG),
+    "htcondor-container": lambda: description(config(universe="container"), session(container_image=IMAGE), TAG),
     "htcondor-token": lambda: description(config(run_as="none", token={"domain": "x.org"}), session(**FULL), TAG),
 }
 
@@ -104,7 +107,7 @@ def test_condor_submit_reads_what_was_meant(folder: Path) -> None:
     assert ad["Project"] == '"physics"' and ad["MaxRuntime"] == "172800"
     assert ad["AllowedExecuteDuration"] == "3720"
     assert 'Machine =!= "old.example.org"' in ad["Requirements"] and "CUDADriverVersion >= 12" in ad["Requirements"]
-    assert ad["Args"] == '"-I -S launcher.py"' and ad["TransferOutput"] == '""' and ad["Environment"] == '""'
+    assert ad["Args"] == '"-I -S launcher.py"' and "TransferOutput" not in ad and ad["Environment"] == '""'
     assert ad["HEPSpawnerTag"] == f'"{write_tag(TAG)}"'
 
 
@@ -122,6 +125,34 @@ def test_no_name_of_a_user_or_a_server_can_add_or_change_an_attribute(folder: Pa
     for changing in ("QDate", "EnteredCurrentStatus"):
         del plain[changing], ad[changing]
     assert ad == plain
+
+
+@pytest.mark.needs("htcondor")
+@settings(max_examples=80)
+@given(path=nasty)
+def test_the_path_of_an_image_is_nothing_else(folder: Path, path: str) -> None:
+    image = f"/home/alice/{path}"
+    contained = config(universe="container")
+    try:
+        text = description(contained, session(container_image=image), TAG)
+    except ValueError:
+        return
+    plain, ad = ad_of(CASES["htcondor-container"](), folder), ad_of(text, folder)
+    assert ad.pop("ContainerImage") == f'"{image}"' and plain.pop("ContainerImage") == f'"{IMAGE}"'
+    for changing in ("QDate", "EnteredCurrentStatus"):
+        del plain[changing], ad[changing]
+    assert ad == plain
+
+
+@pytest.mark.parametrize("path", ["/home/alice/$$(Cpus)", "/home/alice/$$([ Machine ])", "/home/alice/a$$"])
+def test_a_path_is_not_completed_when_a_machine_is_found(path: str) -> None:
+    with pytest.raises(ValueError, match="cannot stand"):
+        description(config(universe="container"), session(container_image=path), TAG)
+
+
+def test_a_prefix_is_no_container() -> None:
+    text = description(config(universe="container"), session(container_image=None), TAG)
+    assert text == description(config(), session(), TAG)
 
 
 @given(group=nasty, python=nasty)
@@ -148,6 +179,8 @@ def test_whatever_else_stands_there_is_one_line_or_is_refused(group: str, python
         ({"memory": {"default": "lots", "max": "2G"}}, "memory"),
         ({"requirements": "a\nqueue 1000"}, "requirements"),
         ({"requirements": ""}, "requirements"),
+        ({"universe": "docker"}, "universe"),
+        ({"event_log": "EventLog"}, "event_log"),
         ({"rank": "Memory \\"}, "rank"),
         ({"rank": "$(HOME)"}, "holds no"),
         ({"attributes": {"x y": "1"}}, "attribute"),
@@ -312,6 +345,18 @@ def test_how_it_ended(ad: dict[str, Any], said: str, code: int | None) -> None:
     assert status.phase is Phase.ENDED and said in status.reason and status.exit_code == code, status
 
 
+def test_how_many_wait_is_told_where_there_is_no_position() -> None:
+    submitters = ("alice@x.org 1", "bob@x.org 3", "group_atlas.alice@x.org 2", "bob@x.org 4", "odd undefined")
+    slots, idle = cluster.read_pool("".join(f"Submitter {one} 0 0 undefined\n" for one in submitters), [])
+    assert not slots and idle == {"alice@x.org": 1, "bob@x.org": 7, "group_atlas.alice@x.org": 2, "odd": 0}
+    waits = lambda idle, **more: words.waiting(job(**more), "", idle).reason  # noqa: E731
+    assert waits(idle).endswith("at it yet; 10 jobs wait in the pool, 3 of them yours")
+    assert waits({"bob@x.org": 7}).endswith("; 7 jobs wait in the pool")
+    assert waits({"alice@x.org": 1}) == waits({}) == waits(None)
+    assert "wait in the pool" not in waits(idle, LastMatchTime=9)
+    assert "wait in the pool" not in words.waiting(job(), "Cpus >= 100", idle).reason
+
+
 def test_the_history_is_believed_for_the_job_that_was_meant_only() -> None:
     text = json.dumps([job(JobStatus=4, ExitCode=3), job(JobStatus=4, ExitCode=0)])
     assert answers.read_ends(text, lambda one: as_written(TAG))["7"].exit_code == 3
@@ -331,47 +376,5 @@ def test_submissions() -> None:
     meant = refusal("ERROR: Failed to connect to local queue manager AUTHENTICATE:1003:Failed to authenticate with any")
     assert meant and "may not submit" in meant.text
     assert refusal("SECMAN:2007:This service is running, but did not respond") is None
-
-
-ANALYSIS = """
-The Requirements expression for job 5.000 is
-
-    ((Machine isnt "x") && (Foo is 3)) && (TARGET.Cpus >= RequestCpus)
-
-Job 5.000 defines the following attributes:
-
-    RequestCpus = 100
-    RequestMemory = 128 (mb)
-
-        Slots
-Step   Matched  Condition
------ --------- ---------
-[1]           0  Foo is 3
-[7]           3  TARGET.Memory >= RequestMemory
-[13]          0  TARGET.Cpus >= RequestCpus
-[14]          0  [1] && [13]
-"""
-
-
-def test_what_the_analysis_blames() -> None:
-    blamed = answers.read_analysis(ANALYSIS)
-    assert blamed == ["Foo is 3", "Cpus >= 100"]
-    small, large = cluster.Largest(64, 2**37), cluster.Largest(128, 2**37)
-    assert [cluster.may_be_in_use(one, small) for one in blamed] == [False, False]
-    assert [cluster.may_be_in_use(one, large) for one in blamed] == [False, True]
-
-
-def test_slots() -> None:
-    text = "0 1 62 64 200000 1\n0 0 64 64 100000 0\n1 0 2 2 100 1\n"
-    slots = cluster.read_slots(text, ["a100"])
-    room = cluster.room(config(title="The pool"), "farm", slots, 5)
-    assert (room.cores, room.gpus["a100"], room.waiting, room.title) == (
-        cluster.Amount(62, 128),
-        cluster.Amount(1, 2),
-        5,
-        "The pool",
-    )
-    assert cluster.largest(slots) == cluster.Largest(64, 200000 * 2**20)
-    for wrong in ("1 2 3", "0 1 62 64 200000 undefined", "error x y z a b"):
-        with pytest.raises(BackendError):
-            cluster.read_slots(wrong, ["a100"])
+    late = "ERROR: Failed to spool job files.\nSECMAN:2003:TCP connection failed\nFailed to connect to <127.0.0.1:9618>"
+    assert refusal(late) is None  # the job is there

@@ -15,7 +15,6 @@ from hepspawner.backends.kubernetes.config import Identity
 from hepspawner.backends.kubernetes.patch import merged
 from hepspawner.backends.kubernetes.pod import Wanted, claim, launcher_map, patched, pod, secret, service
 from hepspawner.backends.kubernetes.reading import Seen, read_event, read_pod
-from hepspawner.catalog.reference import reference_of
 from hepspawner.site.load import SiteError, load_site
 from hepspawner.site.model import Image, Mount
 
@@ -67,7 +66,7 @@ def config(**more: Any) -> KubernetesConfig:
 
 def session(**more: Any) -> Any:
     plain = {"user": "alice", "cpus": None, "memory": None, "gpu": None, "gpus": 0, "mounts": [], "groups": ()}
-    return SimpleNamespace(**{**plain, "name": "lab", "reference": "quay.io/jupyter/base:1", **more})
+    return SimpleNamespace(**{**plain, "name": "lab", "container_image": "quay.io/jupyter/base:1", **more})
 
 
 FULL = {"cpus": 4, "memory": 2**31, "gpu": "a100", "gpus": 2, "groups": ("insiders",)}
@@ -305,12 +304,16 @@ def test_whatever_a_scheduler_says_can_be_shown(said: Any) -> None:
 
 def test_one_catalog_for_all_backends() -> None:
     unpacked = "/cvmfs/unpacked.cern.ch/registry.hub.docker.com/yesw2000/ml-base:alma9"
-    assert reference_of(Image(name="a", path=unpacked)) == "docker.io/yesw2000/ml-base:alma9"
-    assert reference_of(Image(name="a", path=["/x", unpacked], oci="quay.io/a:b")) == "quay.io/a:b"
     gitlab = "/cvmfs/unpacked.cern.ch/gitlab-registry.cern.ch/atlas/lab:1"
-    assert reference_of(None, gitlab) == "gitlab-registry.cern.ch/atlas/lab:1"
-    assert reference_of(Image(name="a", path="/cvmfs/atlas/x")) is None
-    assert reference_of(None, "/cvmfs/unpacked.cern.ch/logDir") is None
+    assert Image(name="a", path=unpacked).reference == "docker.io/yesw2000/ml-base:alma9"
+    assert Image(name="a", path=gitlab).reference == "gitlab-registry.cern.ch/atlas/lab:1"
+    assert Image(name="a", path=["/x", unpacked], oci="quay.io/a:b").reference == "quay.io/a:b"
+    for path in ("/cvmfs/atlas/x", "/cvmfs/unpacked.cern.ch/logDir", "/cvmfs/unpacked.cern.ch/.flat/8e/8e1e32f4"):
+        assert Image(name="a", path=path).reference is None and not config().runs(Image(name="a", path=path))
+    assert config().runs(Image(name="a", oci="b")) and not config().runs(Image(name="a", prefix="/x"))
+    # a path that is allowed does not allow what a registry would have of that name
+    own = {"docker://ghcr.io/a/b:c": True, "oras://ghcr.io/a/b:c": False, unpacked: False}
+    assert {image: config().runs(image) for image in own} == own
 
 
 WRONG = {

@@ -60,7 +60,8 @@ def test_the_claim_survives_a_restart_of_the_hub(run):
 
 
 def test_what_is_saved_is_all_and_no_secret(run):
-    run.job, run.image_path = "7:1", "/cvmfs/base"
+    run.job, run.places, run.also = "7:1", ["/cvmfs/base"], ["/cvmfs/other"]
+    run.runs_from("/cvmfs/u.ch/base", "/cvmfs/u.ch/.flat/8e/8e1e32f4ab12cd")
     run.claim(FIRST)
     run.mark("submitted")
     run.ready("http://node:1")
@@ -68,6 +69,7 @@ def test_what_is_saved_is_all_and_no_secret(run):
     assert FIRST not in state
     restored = Run.restore(json.loads(state), run.tag)
     assert restored.state() == run.state()
+    assert restored.image["digest"] == "8e1e32f4ab12cd"
     assert (restored.job, restored.url, restored.backend, restored.summary) == (
         "7:1",
         "http://node:1",

@@ -3,12 +3,13 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import hepspawner
-from hepspawner.apptainer import HOST_PATH
+from hepspawner.apptainer import HOST_PATH, PROXIES
 from hepspawner.backends.local import LocalBackend
 from hepspawner.choice import ChoiceError, Offer, Who
 from hepspawner.session import SECRET, Request, build_session, describe, is_secret, literal, summary
@@ -73,6 +74,13 @@ CASES = {
         {"custom_image": "/home/alice/images/mine.sif"},
         site={"custom_images": {"allow": ["/home/{username}/*"]}},
     ),
+    "reference": lambda: session(
+        {**SANDBOX, "environment": {"A": "b"}},
+        {"custom_image": "docker://ghcr.io/x/y"},
+        site={"custom_images": {"allow": ["docker://ghcr.io/*"]}},
+        backend={"environment": {"APPTAINER_CACHEDIR": "/scratch/@cache"}},
+    ),
+    "pinned": lambda: session(SANDBOX, {"image": "ml-base@8e1e32f4ab12cd34"}),
     "environment": lambda: session(
         {
             **SANDBOX,
@@ -109,6 +117,32 @@ def test_the_preview_of_a_backend_shows_its_command_too(golden, facility):
 # --- what golden files cannot say
 
 
+def test_a_backend_that_runs_images_itself_is_left_to_it():
+    mounts = ["/data:/mnt/data", {"source": "/opt", "optional": True}]
+    made = session({**SANDBOX, "setup": "source /opt/setup.sh"}, site={"mounts": mounts}, runs_images="places")
+    assert made.container_image == SANDBOX["path"] and "apptainer" not in describe(made)
+    order = made.order()
+    assert order["argv"][:2] == ["/bin/bash", "-c"] and order["argv"][-1] == "jupyterhub-singleuser"
+    assert order["environment"]["JUPYTERHUB_API_TOKEN"] == TOKEN and "PATH" not in order["environment"]
+    assert order["inherit"] == {"*": "*"} and order["environment"]["HOME"] == "@HOME@" and not order["files"]
+    assert order["requires"] == [{"path": "/mnt/data", "what": "mount"}]
+    assert session({"prefix": "/opt/jupyter"}, runs_images="places") == CASES["prefix"]()
+
+
+def test_a_backend_that_runs_images_itself_is_told_the_digest():
+    place = f"/cvmfs/u.ch/.images/ab/{'c' * 62}"
+    made = session(SANDBOX, runs_images="places", places=[place])
+    assert made.container_image == place and made.environment["HEPSPAWNER_IMAGE_DIGEST"] == "ab" + "c" * 62
+
+
+def test_an_image_that_left_its_site_is_not_run_without_its_settings():
+    loaded = load_site({"images": [{"name": "x", **SANDBOX}], "backends": {"farm": {"type": "local"}}})
+    choice = replace(Offer(loaded, Who("alice")).choose({}), image="gone")
+    request = Request(loaded, loaded.backends["farm"], choice, "alice", "", "/user/alice/", {}, places=["/cvmfs/x"])
+    with pytest.raises(ValueError, match="the site has no image gone"):
+        build_session(request)
+
+
 def test_nothing_of_the_hubs_environment_gets_in(monkeypatch):
     for name in (
         "PATH",
@@ -130,6 +164,7 @@ def test_nothing_of_the_hubs_environment_gets_in(monkeypatch):
             "HIP_VISIBLE_DEVICES",
             "GPU_DEVICE_ORDINAL",
             "ZE_AFFINITY_MASK",
+            *(PROXIES if "pull" in (order["image"] or {}) else ()),
         }
     assert "PYTHONPATH" not in CASES["prefix"]().environment
     assert CASES["prefix"]().environment["PATH"] == f"/opt/jupyter/bin:{HOST_PATH}"
@@ -190,7 +225,8 @@ def test_hostile_paths_are_data():
     path = '/images/a:b,"c" $(id)/--nv'
     made = session({"path": path, "mounts": [mount]})
     words = [word for word in made.argv if isinstance(word, str)]
-    assert words[words.index(path) + 1 :] == ["jupyterhub-singleuser"]
+    assert words[-2:] == ["@IMAGE@", "jupyterhub-singleuser"]
+    assert made.found["places"] == [path]
     assert '''type=bind,"source=/da,ta:""1""'s $(id)","destination=/in: side,x"''' in words
 
 
@@ -207,10 +243,10 @@ def test_logs_of_servers_are_apart():
 
 
 def test_an_image_that_was_found_elsewhere_is_run_there():
-    made = session({"path": ["/first", "/second"]}, image_path="/second")
-    assert "/second" in made.argv and "/first" not in made.argv
-    assert made.requires == [{"path": "/second", "what": "image"}]
-    assert session({"path": ["/first", "/second"]}).requires == [{"path": "/first", "what": "image"}]
+    made = session({"path": ["/first", "/second"]}, places=["/third"], also=["/first"])
+    assert (made.found["places"], made.found["also"]) == (["/third"], ["/first"])
+    assert session({"path": ["/first", "/second"]}).found["places"] == ["/first", "/second"]
+    assert session({"prefix": "/opt/jupyter"}).order()["image"] is None
 
 
 def test_an_image_without_a_path_is_not_offered():
@@ -221,7 +257,6 @@ def test_an_image_without_a_path_is_not_offered():
 def test_what_must_be_there_and_what_may_be_missing():
     made = CASES["mounts"]()
     assert made.requires == [
-        {"path": "/cvmfs/unpacked.cern.ch/ml-base", "what": "image"},
         {"path": "/cvmfs", "what": "mount"},
         {"path": "/farm/data", "what": "mount"},
     ]

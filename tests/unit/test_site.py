@@ -505,7 +505,7 @@ def test_a_thousand_images_are_no_trouble(write_site):
 
 
 def there_and_back(site):
-    return Site.model_validate(json.loads(json.dumps(site.model_dump(mode="json", exclude_unset=True))))
+    return Site.model_validate(json.loads(json.dumps(site.plain())))
 
 
 def test_a_site_survives_the_way_from_the_reading_process(write_site, facility):

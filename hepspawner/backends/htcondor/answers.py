@@ -46,6 +46,8 @@ PAST = ",".join(_ENDS)
 """What is asked of jobs that left the queue."""
 PRESENT = ",".join([*_ENDS, *_NOW])
 """What is asked of jobs in the queue."""
+SMALL = f"({' + '.join(f'size(unparse({name}))' for name in [*_ENDS, *_NOW])}) < 20000"
+"""Jobs that answer that with no more than so many letters: the answer would be as long as any user likes."""
 
 
 def read_ads(text: str) -> list[dict[str, Any]]:
@@ -68,21 +70,21 @@ def jobs_of(
     trusted: Callable[[str, Tag | None], Tag | None],
     now: float,
     blames: Mapping[str, str],
+    idle: Mapping[str, int] | None = None,
 ) -> dict[str, Listed]:
-    """The jobs of condor_q's ads. `now`: seconds since the epoch; `blames`: why nothing matches, by job."""
+    """The jobs of condor_q's ads. `now`: seconds since the epoch; `blames`: why nothing matches, by job; `idle`: how
+    many jobs of each submitter wait, where that is known."""
     jobs = {}
     for ad in ads:
         job = str(ad["ClusterId"])
-        status = _status(ad, now, blames.get(job, ""))
+        status = waiting(ad, blames.get(job, ""), idle) if ad["JobStatus"] == _IDLE else _status(ad, now)
         tag = trusted(str(ad.get("Owner", "")), read_tag(str(ad.get(TAG, ""))))
         jobs[job] = Listed(job, str(ad.get("Owner", "")), tag, status, ad["JobStatus"] == _REMOVED)
     return jobs
 
 
-def _status(ad: Mapping[str, Any], now: float, blame: str) -> JobStatus:
+def _status(ad: Mapping[str, Any], now: float) -> JobStatus:
     state = ad["JobStatus"]
-    if state == _IDLE:
-        return waiting(ad, blame)
     if state == _RUNNING and not has_started(ad):
         return JobStatus(Phase.QUEUED, f"node {host_of(ad)} prepares it", host=host_of(ad))
     if state in (_RUNNING, _REMOVED, _TRANSFERRING):
@@ -101,6 +103,11 @@ def unmatched(ads: Iterable[Mapping[str, Any]]) -> list[str]:
     """The jobs that the negotiator found no machine for."""
     idle = [ad for ad in ads if ad["JobStatus"] == _IDLE and not ad.get("NumJobStarts")]
     return [str(ad["ClusterId"]) for ad in idle if "no match" in str(ad.get("LastRejMatchReason") or "")]
+
+
+def idle_ones(ads: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The jobs that wait."""
+    return [str(ad["ClusterId"]) for ad in ads if ad["JobStatus"] == _IDLE]
 
 
 def held_ones(ads: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -128,17 +135,21 @@ def read_submission(text: str) -> str:
 
 _STEP = re.compile(r"^\[\d+\]\s+(\d+)\s+(.*)$", re.MULTILINE)
 _REFERENCE = re.compile(r"\[\d+\]")
-_REQUEST = re.compile(r"\bRequ(?:est|ire)\w+")
-_DEFINED = re.compile(r"^ {4}(Request\w+|RequireGPUs) = (.*)$", re.MULTILINE)
+_DEFINED = re.compile(r"^ {4}(Request\w+|RequireGPUs|GPUsMin\w+) = (.*)$", re.MULTILINE)
+_REQUEST = re.compile(r"\b(?:Request|RequireGPUs|GPUsMin)\w*")
+_COUNTED = re.compile(r"^countMatches\((.*), ?AvailableGPUs\) (>= \S+)$")
 
 
 def read_analysis(text: str) -> list[str]:
-    """The conditions that ``condor_q -better-analyze`` blames: no slot meets them now. With the job's values put in."""
+    """The conditions that ``condor_q -better-analyze`` blames: no slot meets them now, which of disk it does not say.
+    With the job's values put in."""
     values = dict(_DEFINED.findall(text))
-    found = []
+    put_in = lambda condition: _REQUEST.sub(lambda match: values.get(match[0], match[0]), condition)  # noqa: E731
+    # Of disk newer pools have no condition. What is no number was not asked for.
+    found = [f"Disk >= {asked}"] if (asked := values.get("RequestDisk", ""))[:1].isdecimal() else []
     for count, condition in _STEP.findall(text):
         if count != "0" or _REFERENCE.search(condition):
             continue
-        shown = re.sub(r"\b(?:MY|TARGET)\.", "", condition)
-        found.append(_REQUEST.sub(lambda match: values.get(match[0], match[0]), shown).strip()[:200])
-    return found
+        shown = put_in(put_in(re.sub(r"\b(?:MY|TARGET)\.", "", condition))).strip()
+        found.append(_COUNTED.sub(r"GPUs \2 with \1", shown)[:200])
+    return list(dict.fromkeys(found))

@@ -1,11 +1,11 @@
 """The keys of an HTCondor backend."""
 
 import re
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
-from ...site.model import Gpu, Line, Model, Name, Size, Sizes, Text, Time
+from ...site.model import Gpu, Line, Model, Name, Path, Size, Sizes, Text, Time
 from ..batch import BatchConfig
 from ..command import CommandsConfig
 
@@ -74,6 +74,8 @@ class HTCondorConfig(BatchConfig):
     """Keys of an HTCondor backend."""
 
     gpus: dict[Name, HTCondorGpu] = {}  # type: ignore[assignment]
+    universe: Literal["vanilla", "container"] = "vanilla"
+    """Who runs an image as a container: Apptainer, started by the launcher, or HTCondor. A prefix is always vanilla."""
     disk: Sizes | None = None
     """Space for the job's scratch directory."""
     requirements: Expression | None = None
@@ -90,8 +92,12 @@ class HTCondorConfig(BatchConfig):
     """The pool's collector (``-pool``), where it is not the configured one."""
     address: Address = None
     """How the hub reaches a node: ``hostname``, ``interface:NAME``, ``ip``: as the node sees itself toward the hub."""
+    event_log: Path | None = None
+    """The schedd's event log (``EVENT_LOG``), where the hub may read it: starts and ends are known at once."""
     token: Token | None = None
     """Submit with a token of the user's own; goes with ``run_as: none``."""
+    shared_homes: bool = False
+    """Homes are the same on the schedd's machine, the hub's and all nodes: nothing need be spooled or sent."""
     commands: HTCondorCommands = HTCondorCommands()
 
     @field_validator("attributes")
@@ -106,6 +112,13 @@ class HTCondorConfig(BatchConfig):
     def _token_or_account(self) -> "HTCondorConfig":
         if self.token and self.run_as != "none":
             raise ValueError("token: goes with run_as: none, for the hub acts as itself with a token of the user")
+        return self
+
+    @model_validator(mode="after")
+    def _homes(self) -> "HTCondorConfig":
+        if self.shared_homes and (self.token or self.schedd or self.universe == "container"):
+            raise ValueError("shared_homes: goes neither with token and schedd (homes are this machine's) nor with "
+                             "universe: container (which may not have them)")  # fmt: skip
         return self
 
     @property

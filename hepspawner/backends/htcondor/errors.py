@@ -11,7 +11,9 @@ class Refusal(NamedTuple):
 
 
 _NOT_ALLOWED = Refusal("", "the hub may not submit jobs for you")
-# A part of what condor_submit says → the refusal: the first that is found. All of them come before there is a job.
+# Said when the job is there and its files do not arrive, whatever else is said with it.
+_TOO_LATE = "Failed to spool"
+# A part of what condor_submit says → the refusal: the first that is found. Else all of them come before there is a job.
 _REFUSALS: tuple[tuple[str, Refusal], ...] = (
     ("is not allowed to own jobs", _NOT_ALLOWED),
     ("AUTHENTICATE", _NOT_ALLOWED),
@@ -39,4 +41,6 @@ _REFUSALS: tuple[tuple[str, Refusal], ...] = (
 
 def refusal(text: str) -> Refusal | None:
     """Why condor_submit surely made no job, from what it said; None where that cannot be told."""
+    if _TOO_LATE in text:
+        return None
     return next((meant for part, meant in _REFUSALS if part in text), None)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LAUNCHER = Path(__file__).parents[2] / "node" / "launcher.py"
 SUBMIT = Path(__file__).with_name("submit.sh")
+SUBMIT_SHARED = Path(__file__).with_name("submit_shared.sh")
 FETCH = Path(__file__).with_name("fetch.sh")
 HUB, TAG = "HEPSpawnerHub", "HEPSpawnerTag"
 _PYTHON = "/usr/bin/python3"
@@ -33,17 +34,9 @@ def description(config: HTCondorConfig, session: "Session", tag: Tag) -> str:
     Raises ValueError for what could be read as anything else.
     """
     lines = {
-        "universe": "vanilla",
-        "executable": _line(config.python or _PYTHON),
+        **_universe(config, session),
         "transfer_executable": "false",
-        "arguments": f"-I -S {LAUNCHER.name}",
-        # See submit.sh and fetch.sh.
-        "input": "/proc/self/fd/3",
-        "initialdir": "/proc/self/cwd",
-        "transfer_input_files": _path(str(LAUNCHER)),
-        "should_transfer_files": "yes",
-        "when_to_transfer_output": "on_exit",
-        "transfer_output_files": '""',
+        **(_SHARED if config.shared_homes else _sent()),
         "output": "log",
         "error": "log",
         "notification": "never",
@@ -62,6 +55,42 @@ def description(config: HTCondorConfig, session: "Session", tag: Tag) -> str:
     given = {name: value for name, value in lines.items() if value}
     given |= {f"My.{name}": value for name, value in config.attributes.items()}
     return "".join(f"{name} = {value}\n" for name, value in given.items()) + "queue\n"
+
+
+# See submit_shared.sh.
+_SHARED = {"input": "input", "should_transfer_files": "no"}
+
+
+def _sent() -> dict[str, str]:
+    return {
+        # See submit.sh and fetch.sh.
+        "input": "/proc/self/fd/3",
+        "initialdir": "/proc/self/cwd",
+        "transfer_input_files": _path(str(LAUNCHER)),
+        "should_transfer_files": "yes",
+        "when_to_transfer_output": "on_exit",
+        # Its log, and of a vanilla job what it leaves in its sandbox, which is nothing but a core dump.
+        "max_transfer_output_mb": "100",
+    }
+
+
+def _universe(config: HTCondorConfig, session: "Session") -> dict[str, str]:
+    run = f"-I -S {LAUNCHER.name}"
+    image = session.container_image if config.universe == "container" else None
+    if image is None:
+        # No transfer_output_files: then the starter waits a second before it asks the shadow to begin, which is as long
+        # as that takes to notice that all files are sent. If it asks too early, it asks again after five (HTCondor 25).
+        return {"universe": "vanilla", "executable": _line(config.python or _PYTHON), "arguments": run}
+    return {
+        "universe": "container",
+        "container_image": _image(image),
+        "transfer_container": "false",
+        # Its sandbox may be the home, whatever is in that.
+        "transfer_output_files": '""',
+        # The image's own, wherever that is.
+        "executable": "/usr/bin/env",
+        "arguments": f"python3 {run}",
+    }
 
 
 def _resources(config: HTCondorConfig, session: "Session", user: str) -> dict[str, str]:
@@ -98,10 +127,18 @@ def _text(value: str) -> str:
 
 
 def _line(value: str) -> str:
-    """The rest of a line, in which nothing is put in for ``$``, and that the next line does not continue."""
-    if not value.isprintable() or value.endswith("\\"):
+    """The rest of a line, in which nothing is put in for ``$``, and that the next line does not continue. (For ``$$``
+    something would be put in only when a machine is found, whatever is written here.)"""
+    if not value.isprintable() or value.endswith("\\") or "$$" in value:
         raise ValueError(f"{value!r} cannot stand in a submit description")
     return value.replace("$", "$(DOLLAR)")
+
+
+def _image(value: str) -> str:
+    """The path of an image. HTCondor makes a ClassAd string of it without a look at what is in it."""
+    if "\\" in value or not value.startswith("/"):
+        raise ValueError(f"{value!r} cannot stand in a submit description")
+    return _path(value)
 
 
 def _path(value: str) -> str:

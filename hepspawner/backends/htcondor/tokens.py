@@ -1,8 +1,10 @@
 """Tokens of users: with one, a hub that is not root submits for its users."""
 
 import asyncio
+import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -34,18 +36,31 @@ class Tokens:
 
     async def environment(self, user: str) -> dict[str, str]:
         """What a command finds a user's token by. Raises BackendError."""
+        self.checked(user)
         async with self._minting:
-            if self._directory is None:
-                self._directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="hepspawner-tokens-"))
-            mine = self._directory / self.checked(user)
-            if time.monotonic() - self._minted.get(user, float("-inf")) > self._config.lifetime / 2:
-                token = await self._mint(user)
-                await asyncio.to_thread(_write, mine, token)
-                self._minted[user] = time.monotonic()
+            try:
+                mine = await self._file(user)
+            except OSError as error:
+                raise BackendError(f"a token cannot be kept: {error.strerror} ({error.filename})") from None
         return {
             "_CONDOR_SEC_TOKEN_DIRECTORY": str(mine),
             "_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS",
         }
+
+    async def _file(self, user: str) -> Path:
+        """The directory of a token that is good. Who tidies temporary files up may have removed it. Raises OSError."""
+        if self._directory is None or not await asyncio.to_thread(_is_own, self._directory):
+            self._directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="hepspawner-tokens-"))
+        mine = self._directory / user
+        fresh = time.monotonic() - self._minted.get(user, float("-inf")) <= self._config.lifetime / 2
+        if not fresh or not await asyncio.to_thread((mine / "token").is_file):
+            await asyncio.to_thread(_write, mine, await self._mint(user))
+            self._minted[user] = time.monotonic()
+        return mine
+
+    def forget(self, user: str) -> None:
+        """A token that was refused is not used again."""
+        self._minted.pop(user, None)
 
     async def _mint(self, user: str) -> str:
         key = ["-key", self._config.key] if self._config.key else []
@@ -60,6 +75,16 @@ class Tokens:
         """Remove all tokens."""
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory, self._minted = None, {}
+
+
+def _is_own(directory: Path) -> bool:
+    """Whether a directory is there, and nobody else has put it there."""
+    try:
+        found = directory.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _write(directory: Path, token: str) -> None:

@@ -84,8 +84,9 @@ def _ended(words: Words, said: str, ad: Mapping[str, Any], exit_code: int | None
     return JobStatus(Phase.ENDED, text, exit_code, words.advice, host=host_of(ad))
 
 
-def waiting(ad: Mapping[str, Any], blame: str = "") -> JobStatus:
-    """Why an idle job waits. `blame`: the conditions that no machine meets, where that was asked."""
+def waiting(ad: Mapping[str, Any], blame: str = "", idle: Mapping[str, int] | None = None) -> JobStatus:
+    """Why an idle job waits. `blame`: the conditions that no machine meets, where that was asked; `idle`: how many
+    jobs of each submitter wait, where that is known."""
     again, attempts = bool(ad.get("NumJobStarts")), _number(ad.get("NumShadowStarts"), 0)
     if attempts >= _ATTEMPTS and not again:
         text = f"{attempts:.0f} nodes in turn could not start it"
@@ -100,9 +101,23 @@ def waiting(ad: Mapping[str, Any], blame: str = "") -> JobStatus:
         advice = "Ask for less, or for another kind of GPU; if that does not help, tell the site's admins."
         return JobStatus(Phase.QUEUED, f"no machine of the pool has what it needs: {blame}", None, advice)
     if rejected < _number(ad.get("LastMatchTime"), 0) or not rejected:
-        matched = ad.get("LastMatchTime") is not None
-        return JobStatus(Phase.QUEUED, "a node was found for it" if matched else "the pool has not looked at it yet")
-    return JobStatus(Phase.QUEUED, _rejection(said))
+        if ad.get("LastMatchTime") is not None:
+            return JobStatus(Phase.QUEUED, "a node was found for it")
+        text = "the pool has not looked at it yet"
+    else:
+        text = _rejection(said)
+    return JobStatus(Phase.QUEUED, "; ".join(filter(None, [text, _crowd(idle or {}, str(ad.get("Owner", "")))])))
+
+
+def _crowd(idle: Mapping[str, int], user: str) -> str:
+    # HTCondor has no positions: who is next is decided in each negotiation.
+    everybody, own = sum(idle.values()), 0
+    for submitter, count in idle.items():  # alice@example.org, group.alice@example.org
+        name = submitter.rpartition("@")[0].lower()
+        own += count if name == user.lower() or name.endswith(f".{user.lower()}") else 0
+    if everybody < 2:
+        return ""
+    return f"{everybody} jobs wait in the pool" + (f", {own} of them yours" if own > 1 else "")
 
 
 # What the negotiator says, a part of it → what it means.

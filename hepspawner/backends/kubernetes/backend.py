@@ -22,7 +22,6 @@ from .config import Identity, KubernetesConfig
 from .making import Maker
 from .names import object_name, pod_name
 from .reading import Pod
-from .volumes import home_of
 
 if TYPE_CHECKING:
     from ...session import Session
@@ -39,6 +38,7 @@ class KubernetesBackend(Backend):
     Config = KubernetesConfig
     config: KubernetesConfig
     queues = True
+    runs_images = "references"
 
     def __init__(self, name: str, config: KubernetesConfig, log: Log, templates: Templates | None = None):
         super().__init__(name, config, log, templates)
@@ -60,9 +60,6 @@ class KubernetesBackend(Backend):
     def problems(self) -> list[str]:
         path = self.config.kubeconfig
         return [f"there is no {path}"] if path and not Path(path).is_file() else []
-
-    def home(self, user: str) -> str:
-        return home_of(self.config, user)
 
     def preview(self, session: "Session") -> str:
         tag = Tag(self.hub or "hub", session.user, "", "0" * 32)
@@ -214,8 +211,6 @@ class KubernetesBackend(Backend):
     # --- jobs
 
     async def submit(self, session: "Session", tag: Tag, job_input: dict[str, Any]) -> str:
-        if not session.reference:
-            raise BackendError(f"the image {session.image} is none that pods can run: it is in no registry")
         await self._synced()
         who = await self._identity(session, tag)
         try:
@@ -307,7 +302,7 @@ class KubernetesBackend(Backend):
             return self._ends[job]
         return JobStatus(Phase.ENDED, "its pod was deleted", None, "Ask the site's admins if it was not you.")
 
-    async def last_words(self, job: str, tag: Tag) -> list[str]:
+    async def last_words(self, job: str, tag: Tag, started: bool = True) -> list[str]:
         return self._words.get(job, [])
 
     async def cancel(self, job: str, tag: Tag, grace: float) -> None:

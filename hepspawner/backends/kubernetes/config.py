@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from ...catalog.reference import reference_of
+from ...catalog.references import in_registry, is_reference
 from ...site.model import BackendConfig, Gpu, Groups, Image, Line, Model, Name, Number, Path, Size, Text, Time
 from .names import OF_USER, PLACEHOLDERS
 
@@ -150,7 +150,7 @@ class KubernetesConfig(BackendConfig):
     """Keys of a Kubernetes backend."""
 
     gpus: dict[Name, KubernetesGpu] = {}  # type: ignore[assignment]
-    probe: Literal["hub", "node"] = "node"
+    probe: Literal["hub", "none"] = "none"
     kubeconfig: Path | None = None
     """Absent: as a pod of the cluster, else the usual file."""
     context: Line | None = None
@@ -196,5 +196,8 @@ class KubernetesConfig(BackendConfig):
                     raise ValueError(f"pod_patch: {kind} is none of the backend's gpus: {', '.join(self.gpus)}")
         return self
 
-    def runs(self, image: Image | None) -> bool:
-        return image is None or reference_of(image) is not None
+    def runs(self, image: Image | str) -> bool:
+        if isinstance(image, str):
+            # That a path may be taken does not say that everything may that would be called so in a registry.
+            return is_reference(image) and in_registry(image) is not None
+        return image.reference is not None

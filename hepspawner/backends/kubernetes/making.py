@@ -11,7 +11,7 @@ from .client import ApiError, Client
 from .config import KubernetesConfig
 from .names import OWNER
 from .reading import Pod, read_pod
-from .volumes import claim_name
+from .volumes import claim_name, home_of
 
 _PATIENCE = 60.0
 _AGAIN = 1.0
@@ -32,7 +32,12 @@ class Maker:
         pod = await self._surely(namespace, made)
         noted(read_pod(pod))
         owner = pod["metadata"]
-        job_input = {**job_input, "port": self._config.port}
+        job_input = {
+            **job_input,
+            "port": self._config.port,
+            "home": home_of(self._config, tag.user),
+            "home_needed": True,
+        }
         if self._config.connect == "service":
             service = await self._surely(namespace, builder.service(self._config, tag, owner))
             job_input["address"] = service["spec"]["clusterIP"]

@@ -56,7 +56,7 @@ def pod(config: KubernetesConfig, session: "Session", tag: Tag, who: Identity | 
     ]
     container: dict[str, Any] = {
         "name": CONTAINER,
-        "image": session.reference,
+        "image": session.container_image,
         "command": [config.python or "python3", "-I", "-S", f"{WHERE}/launcher.py", f"{WHERE}/job"],
         "resources": _resources(config, session),
         "securityContext": {"allowPrivilegeEscalation": False, "privileged": False},

@@ -166,12 +166,13 @@ class SlurmBackend(BatchBackend):
         if result.code and not (complaints and all(_GONE in line for line in complaints)):
             raise CommandError(f"scancel says: {result.text}", result.text, unclear=True)
 
-    async def last_words(self, job: str, tag: Tag) -> list[str]:
+    async def last_words(self, job: str, tag: Tag, started: bool = True) -> list[str]:
         try:
             account = await self.account(tag.user)
         except BackendError:
             return []
-        lines = await self.commands.tail(server_log(tag.server).replace("~", account.home, 1), account)
+        log = server_log(tag.server).replace("~", account.home, 1)
+        lines = await self.commands.tail(log, account) if started else []
         own = log_path(self.config, account, job)
         return lines + (await self.commands.tail(own, account) if own else [])
 

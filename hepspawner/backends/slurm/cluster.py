@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...choice import Field, Who, base_fields
-from ...site.model import NAME, Count, Sizes, Times
+from ...site.model import NAME, Times
 from ..base import Amount, Room
+from ..limits import limits_of
 from .answers import Node, count_of
 from .config import Partition, SlurmConfig, SlurmGpu
 from .script import gres
@@ -50,13 +51,9 @@ def partitions_of(config: SlurmConfig, facts: Mapping[str, PartitionFacts], who:
 
 
 def _limits(config: SlurmConfig, said: Partition, known: PartitionFacts | None) -> Partition:
-    cpus, memory, runtime = said.cpus or config.cpus, said.memory or config.memory, said.runtime or config.runtime
-    if known and not cpus and known.cores:
-        cpus = Count.model_construct(default=1, max=known.cores)
-    if known and not memory and known.memory:
-        share = known.memory // max(known.cores, 1)
-        default = max(128 * _MEBIBYTE, share // _MEBIBYTE * _MEBIBYTE)
-        memory = Sizes.model_construct(default=min(default, known.memory), max=known.memory)
+    cpus, memory = limits_of(known.cores, known.memory) if known else (None, None)
+    cpus, memory = said.cpus or config.cpus or cpus, said.memory or config.memory or memory
+    runtime = said.runtime or config.runtime
     if known and not runtime and known.max_time:
         runtime = Times.model_construct(
             default=min(known.default_time or _DEFAULT_RUNTIME, known.max_time), max=known.max_time

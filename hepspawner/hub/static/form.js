@@ -180,13 +180,20 @@
   function image() {
     const radio = checked("image");
     const item = radio?.closest("li");
+    const label = radio?.parentElement;
+    const is = (letter) => item && (item.classList.contains(letter) || label.classList.contains(letter));
     return {
       own: Boolean(radio) && !item,
-      title: item ? radio.parentElement.textContent : $("custom_image")?.value || "an image of my own",
-      rule: item?.classList.contains("n") ? "none" : item?.classList.contains("r") ? "required" : "optional",
+      title: item ? titleOf(item, label) : $("custom_image")?.value || "an image of my own",
+      rule: is("n") ? "none" : is("r") ? "required" : "optional",
       // by number, in the order of the backends; absent: all
-      backends: item?.dataset.b?.split(" ").map(Number),
+      backends: (label?.dataset.b ?? item?.dataset.b)?.split(" ").map(Number),
     };
+  }
+
+  function titleOf(item, label) {
+    const family = item.classList.contains("f") && item.querySelector("b").textContent;
+    return family ? `${family} (${label.childNodes[1].data})` : label.textContent;
   }
 
   function whyNot(chosen, backend, index) {

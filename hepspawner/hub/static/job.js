@@ -12,6 +12,8 @@
     const given = {};
     for (const [name, value] of new FormData(form)) if (name !== "_xsrf" && String(value).trim()) given[name] = String(value).trim();
     if (given.image) delete given.custom_image;
+    if (given.very_image?.startsWith(given.image + "@")) given.image = given.very_image;
+    delete given.very_image;
     if (!given.gpu) delete given.gpus;
     return given;
   }

@@ -9,7 +9,8 @@ POOL=${POOL:?a directory, not below a user\'s home: users must be able to enter 
 PORT=${PORT:-19618}                # the one port of all daemons
 CPUS=${CPUS:-64}                   # of each node, invented; so is
 MEM_MB=${MEM_MB:-200000}
-NEGOTIATE=${NEGOTIATE:-2}          # seconds between negotiation cycles
+NEGOTIATE=${NEGOTIATE:-1}          # seconds between negotiation cycles
+TICK=${TICK:-1}                    # seconds between all else that daemons do now and then; more where many jobs run
 EXTRA_CONF=${EXTRA_CONF:-}         # more lines of the configuration
 HERE=$(cd "$(dirname "$0")" && pwd)
 
@@ -19,7 +20,7 @@ mkdir -p "$POOL"/etc/{tokens.d,passwords.d} "$POOL"/{run,log,lock,spool,credenti
 chown condor:condor "$POOL"/{run,log,lock,spool} "$POOL"/execute/node{1,2,3}
 chmod 700 "$POOL"/etc/{tokens.d,passwords.d}
 sed "s#@POOL@#$POOL#; s#@HTCONDOR@#$HTCONDOR#; s#schedd@PORT@#schedd$PORT#; s#@PORT@#$PORT#; s#@CPUS@#$CPUS#
-  s#@MEM_MB@#$MEM_MB#; s#@NEGOTIATE@#$NEGOTIATE#" "$HERE/condor_config.in" >"$POOL/etc/condor_config"
+  s#@MEM_MB@#$MEM_MB#; s#@NEGOTIATE@#$NEGOTIATE#; s#@TICK@#$TICK#" "$HERE/condor_config.in" >"$POOL/etc/condor_config"
 printf '%s\n' "$EXTRA_CONF" >>"$POOL/etc/condor_config"
 
 export CONDOR_CONFIG=$POOL/etc/condor_config PATH=$HTCONDOR/usr/bin:$HTCONDOR/usr/sbin:$PATH LC_ALL=C

@@ -1,13 +1,15 @@
 # dbd-up.sh: read by up.sh where DBD=1. mariadbd, on a socket alone, and slurmdbd.
 DB=$RIG/db
 sql() { mariadb --no-defaults --socket="$RUN/db/socket" -uroot "$@"; }
-mkdir -p "$DB" "$RUN/db" "$RUN/dbd" "$LOG/db" "$LOG/dbd"
-chown mysql: "$DB" "$RUN/db" "$LOG/db"
+mkdir -p "$DB" "$RUN/db" "$RUN/db/tmp" "$RUN/dbd" "$LOG/db" "$LOG/dbd"
+chown mysql: "$DB" "$RUN/db" "$RUN/db/tmp" "$LOG/db"
+# in a tmpdir that two share, the one that starts removes the other's tables
+DB_TMP=--tmpdir=$RUN/db/tmp
 chown slurm: "$RUN/dbd" "$LOG/dbd"
 if ! alive "$RUN/db/pid"; then
-  [ -d "$DB/mysql" ] || mariadb-install-db --no-defaults --user=mysql --datadir="$DB" --skip-test-db \
+  [ -d "$DB/mysql" ] || mariadb-install-db --no-defaults --user=mysql --datadir="$DB" "$DB_TMP" --skip-test-db \
     --auth-root-authentication-method=normal --skip-name-resolve >"$LOG/db/install.log" 2>&1
-  setsid mariadbd --no-defaults --user=mysql --datadir="$DB" --socket="$RUN/db/socket" --pid-file="$RUN/db/pid" \
+  setsid mariadbd --no-defaults --user=mysql --datadir="$DB" "$DB_TMP" --socket="$RUN/db/socket" --pid-file="$RUN/db/pid" \
     --skip-networking --innodb-buffer-pool-size=128M --innodb-flush-log-at-trx-commit=0 \
     --innodb-lock-wait-timeout=900 >"$LOG/db/log" 2>&1 </dev/null &
   waitfor 30 sql -e "select 1"

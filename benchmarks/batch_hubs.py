@@ -1,4 +1,4 @@
-"""Hubs on a real Slurm, and accounts for their users."""
+"""Hubs on a real batch system, and accounts for their users."""
 
 import json
 import os
@@ -7,14 +7,15 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hubs import PREFIX, TRIVIAL, Hub, simple
 
 CHECKOUT = Path(__file__).parents[1]
-sys.path.insert(0, str(CHECKOUT))
-from tests.slurm import Slurm, counting_commands  # noqa: E402
+sys.path.insert(0, str(CHECKOUT))  # for `tests`
 
 BATCH = PREFIX.parent / "venv-batch"
 
@@ -35,15 +36,13 @@ c.HEPSpawner.site = {site!r}
 """
 _PEER = """\
 import batchspawner
-c.JupyterHub.spawner_class = "batchspawner.SlurmSpawner"
-c.SlurmSpawner.req_memory = "1G"
-c.SlurmSpawner.environment = {{"SLURM_CONF": {conf!r}}}
-c.SlurmSpawner.state_exechost_exp = "127.0.0.1"  # the rig's nodes have no address of their own
+kind = batchspawner.{kind}
+c.JupyterHub.spawner_class = kind
+c[kind.__name__].environment = {environment!r}
 # the defaults, but counted: sudo has a PATH of its own
-c.SlurmSpawner.batch_submit_cmd = "{commands}/sbatch --parsable"
-c.SlurmSpawner.batch_query_cmd = "{commands}/squeue -h -j {{job_id}} -o '%T %B'"
-c.SlurmSpawner.batch_cancel_cmd = "{commands}/scancel {{job_id}}"
-c.SlurmSpawner.batchspawner_singleuser_cmd = "{batch}/bin/batchspawner-singleuser"
+for name in ("batch_submit_cmd", "batch_query_cmd", "batch_cancel_cmd"):
+    c[kind.__name__][name] = "{commands}/" + kind.class_traits()[name].default_value
+c.BatchSpawnerBase.batchspawner_singleuser_cmd = "{batch}/bin/batchspawner-singleuser"
 def choose(spawner):
     spawner.cmd = ["{batch}/bin/jupyterhub-singleuser" if spawner.user.name == "alice" else {trivial!r}]
     if spawner.user.name.startswith("more"):
@@ -102,12 +101,13 @@ def make_accounts(users: list[str], directory: Path) -> None:
         subprocess.run(["mount", "--bind", copy, real], check=True)
 
 
-class SlurmHub(Hub):
+class BatchHub(Hub):
     """A hub of root, whose proxy and servers live on without it."""
 
     commands: Any
 
     def before(self, ports: list[int]) -> None:
+        self.directory.chmod(0o711)  # condor_submit looks, as the user, whether it is where it stands
         proxy = [str(PREFIX / "bin/configurable-http-proxy"), "--ip", "127.0.0.1", "--port", str(ports[0])]
         proxy += ["--api-ip", "127.0.0.1", "--api-port", str(ports[2])]
         self.environment["CONFIGPROXY_AUTH_TOKEN"] = "bench"
@@ -134,43 +134,62 @@ class SlurmHub(Hub):
         return len(json.loads(self.api("GET", "/users?state=ready")[1]))
 
 
+@dataclass
+class Engine:
+    """What a benchmark needs to know of a batch system."""
+
+    name: str
+    cluster: Any
+    """That of the tests, a context manager: with `directory`, and `env`, by which commands find it."""
+    counting: Callable[[Path], Any]
+    """Its commands in a directory, counted."""
+    clear: Callable[[], None]
+    """Ends all jobs."""
+    backend: dict[str, Any]
+    """The site's backend, without its commands."""
+    peer: str
+    """batchspawner's class."""
+    peer_config: str
+    """More of its configuration."""
+
+
 class Bench:
     """A cluster, and hubs on it."""
 
-    def __init__(self, slurm: Slurm):
-        self.slurm, self.count = slurm, 0
+    def __init__(self, engine: Engine):
+        self.engine, self.count = engine, 0
         self.trivial = self._script("trivial", TRIVIAL.read_text())
         self.wrapper = self._script("wrapper", _WRAPPER)
 
     def _script(self, name: str, text: str) -> str:
-        path = self.slurm.directory / name
+        path = self.engine.cluster.directory / name
         path.write_text(f"#!{BATCH}/bin/python -IS\n{text}")
         path.chmod(0o755)
         return str(path)
 
-    def _hub(self, name: str, python: str) -> SlurmHub:
+    def _hub(self, name: str, python: str) -> BatchHub:
         self.count += 1
-        hub = SlurmHub(name, _COMMON.format(here=str(Path(__file__).parent)), python, account=None)
-        hub.commands = counting_commands(self.slurm.directory / f"commands{self.count}")
-        hub.environment |= self.slurm.env
+        hub = BatchHub(name, _COMMON.format(here=str(Path(__file__).parent)), python, account=None)
+        hub.commands = self.engine.counting(self.engine.cluster.directory / f"commands{self.count}")
+        hub.environment |= self.engine.cluster.env
         return hub
 
-    def ours(self) -> SlurmHub:
+    def ours(self) -> BatchHub:
         """HEPSpawner."""
         hub = self._hub("HEPSpawner", sys.executable)
         images = [{"name": name, "prefix": str(BATCH), "command": [self.trivial]} for name in ("bench", "lab")]
         del images[1]["command"]
-        backend = {"type": "slurm", "memory": {"default": "1G", "max": "1G"}}
-        backend["commands"] = {"environment": self.slurm.env}
-        hub.config += _OURS.format(site={"images": images, "backends": {"slurm": backend}})
-        hub.environment["PATH"] = f"{hub.commands.directory}:{os.environ['PATH']}"
+        paths = {name: str(hub.commands.directory / name) for name in hub.commands.names}
+        backend = {**self.engine.backend, "commands": {"environment": self.engine.cluster.env, "paths": paths}}
+        hub.config += _OURS.format(site={"images": images, "backends": {"cluster": backend}})
         return hub
 
-    def peer(self) -> SlurmHub:
+    def peer(self) -> BatchHub:
         """batchspawner."""
         hub = self._hub("batchspawner", str(BATCH / "bin/python"))
-        values = {"conf": str(self.slurm.conf), "commands": hub.commands.directory, "batch": BATCH}
-        hub.config += _PEER.format(**values, trivial=self.trivial, wrapper=self.wrapper)
+        values = {"kind": self.engine.peer, "environment": self.engine.cluster.env, "commands": hub.commands.directory}
+        hub.config += _PEER.format(**values, batch=BATCH, trivial=self.trivial, wrapper=self.wrapper)
+        hub.config += self.engine.peer_config
         return hub
 
     def floor(self) -> Hub:
