@@ -47,7 +47,7 @@ class Relay:
             one.transport.abort()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, away = await asyncio.open_connection("127.0.0.1", 16443)
+        there, away = await asyncio.open_connection("127.0.0.1", 643)
         self._open |= {writer, away}
         await asyncio.gather(_copy(reader, away), _copy(there, writer), return_exceptions=True)
         self._open -= {writer, away}

@@ -2,8 +2,9 @@
 R=${RIG:-/opt/hepspawner-rigs/kubernetes}; HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export PATH=$R/bin:/usr/sbin:/usr/bin:/sbin:/bin
 PKI=$R/pki RUN=$R/run LOG=$R/log VAR=$R/var ETC=$R/etc
-API=127.0.0.1 APIPORT=16443
-ETCD=http://127.0.0.1:23790
+# ports below 1024: no other test, and no connection of this machine, has them by chance
+API=127.0.0.1 APIPORT=643
+ETCD=http://127.0.0.1:579
 NODEIP=10.250.0.1          # a /32 put on lo: the kubelet refuses a 127/8 node address
 NODE=node1
 SVCNET=10.251.0.0/24 PODNET=10.252.0.0/24
