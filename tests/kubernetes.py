@@ -26,6 +26,7 @@ HOST = "10.252.0.1"
 """The hub's address, as pods see it."""
 NODE = "node1"
 MANIFESTS = Path(__file__).parents[1] / "examples/kubernetes"
+DAEMONS = 7
 NOTHING = subprocess.DEVNULL
 LOCK = Path(tempfile.gettempdir()) / "hepspawner-kubernetes.lock"
 
@@ -87,7 +88,7 @@ class Kubernetes:
             out.seek(0)
             assert rc == 0, f"{' '.join(argv)}: {out.read()[-2000:]}"
 
-    # --- daemons: etcd, apiserver, controller-manager, scheduler, containerd, kubelet
+    # --- daemons: etcd, apiserver, controller-manager, scheduler, containerd, kubelet, svc
 
     def daemons(self) -> dict[str, int]:
         """Those that run, with their pids."""
@@ -153,6 +154,24 @@ class Kubernetes:
         """The certificate of the API server's authority."""
         cluster = yaml.safe_load(self.admin.read_text())["clusters"][0]["cluster"]
         return base64.b64decode(cluster["certificate-authority-data"])
+
+    def add_to_node(self, resource: str, count: int) -> None:
+        """Have the node count something that it has to give, such as GPUs: there is no device."""
+        path = f"/api/v1/nodes/{NODE}"
+        node = json.loads(self.kubectl("get", "--raw", path))
+        del node["metadata"]["resourceVersion"]  # the kubelet writes there, too
+        for part in ("capacity", "allocatable"):
+            node["status"][part][resource] = str(count)
+        self.kubectl("replace", "--raw", f"{path}/status", "-f", "-", stdin=json.dumps(node))
+
+    def compact(self) -> None:
+        """Have the store forget what was before now."""
+        command = ["etcdctl", "--endpoints", "http://127.0.0.1:579"]
+        env = {**os.environ, "ETCDCTL_API": "3"}
+        told = subprocess.run([*command, "get", "/", "-w", "json"], capture_output=True, check=True, env=env).stdout
+        subprocess.run(
+            [*command, "compact", str(json.loads(told)["header"]["revision"])], check=True, env=env, stdout=NOTHING
+        )
 
     def cordon(self, closed: bool = True) -> None:
         """From now on the node takes no new pods, or it does again."""

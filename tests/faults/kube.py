@@ -15,7 +15,7 @@ import yaml
 from hepspawner.backends.base import JobStatus, Phase, Tag
 from hepspawner.backends.kubernetes import KubernetesBackend, KubernetesConfig
 from hepspawner.site.model import Mount
-from tests.kubernetes import Kubernetes
+from tests.kubernetes import DAEMONS, Kubernetes
 
 HUB = "0123456789ab"
 PATIENCE = 60.0
@@ -149,10 +149,10 @@ async def join(cluster: Kubernetes, relay: Relay, tmp_path: Path) -> AsyncIterat
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
 
-    def new(hub: str = HUB, **more: Any) -> KubernetesBackend:
+    def new(hub: str = HUB, name: str = "cluster", **more: Any) -> KubernetesBackend:
         part = {"type": "kubernetes", "title": "The cluster", "poll_interval": "2s", "kubeconfig": str(path), **more}
         part.setdefault("image_pull_policy", "IfNotPresent")
-        one = KubernetesBackend("cluster", KubernetesConfig.model_validate(part), logging.getLogger("test"))
+        one = KubernetesBackend(name, KubernetesConfig.model_validate(part), logging.getLogger("test"))
         one.hub, one.owned = hub, Owners()
         one.open()
         made.append(one)
@@ -168,9 +168,11 @@ def mend(cluster: Kubernetes) -> None:
     """All runs as it should, and nothing of a test is left."""
     for daemon in cluster.daemons():
         cluster.signal(daemon, 18)  # SIGCONT
-    cluster.start()
+    if len(cluster.daemons()) < DAEMONS:
+        cluster.start()
     cluster.cordon(False)
     cluster.namespace(SPACE)
-    away = ["delete", "-n", SPACE, "--ignore-not-found", "--grace-period=1"]
-    cluster.kubectl(*away, "pods,resourcequotas", "--all", "--timeout=90s")
-    cluster.kubectl(*away, "persistentvolumeclaims", "--all", "--timeout=90s")
+    away = ["delete", "-n", SPACE, "--ignore-not-found", "--all", "--timeout=90s"]
+    # the kubelet ends what runs soon after; nobody need wait for that
+    cluster.kubectl(*away, "pods", "--force", "--grace-period=0")
+    cluster.kubectl(*away, "resourcequotas,persistentvolumeclaims")

@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 
 from hepspawner.backends.base import BackendError, Phase
 from hepspawner.backends.kubernetes import KubernetesBackend, client
+from hepspawner.backends.kubernetes import backend as module
 from tests.faults.kube import SPACE, Join, Relay, Server
 from tests.kubernetes import Kubernetes
 from tests.machine import eventually
@@ -97,8 +98,9 @@ async def test_what_the_api_server_forgot_is_listed_again(
     await keeps.running()
     await relay.close()
     await asyncio.to_thread(cluster.kubectl, "delete", "pod", "-n", SPACE, server.pod, "--grace-period=1")
-    # an API server that has just been started knows nothing of what happened before
+    # what is compacted away, an API server that has just been started knows nothing of
     cluster.kill("apiserver")
+    cluster.compact()
     await asyncio.to_thread(cluster.start)
     await relay.listen()
     assert "its pod was deleted" in (await server.ended()).reason
@@ -106,7 +108,8 @@ async def test_what_the_api_server_forgot_is_listed_again(
     assert feed(backend).lists == 2 and "too much happened" in caplog.text
 
 
-async def test_a_right_that_is_taken_away(join: Join, cluster: Kubernetes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_right_that_is_taken_away(join: Join, cluster: Kubernetes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_END_SPARE", 3.0)
     backend = join()
     server = await (await Server(backend).submit()).running()
     cluster.kubectl("delete", "rolebinding", "-n", SPACE, "hub")
@@ -118,6 +121,7 @@ async def test_a_right_that_is_taken_away(join: Join, cluster: Kubernetes, caplo
         await server.cancel()
     assert cluster.pods(server.tag.session, SPACE)
     cluster.namespace(SPACE)
+    monkeypatch.undo()
     await server.running()
     await server.cancel()
 

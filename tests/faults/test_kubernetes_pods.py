@@ -10,7 +10,8 @@ import pytest
 
 from hepspawner.backends.base import BackendError, Phase, Tag
 from hepspawner.backends.kubernetes import backend as module
-from tests.faults.kube import SPACE, Join, Server
+from hepspawner.backends.kubernetes.client import Client
+from tests.faults.kube import SPACE, Join, Relay, Server
 from tests.kubernetes import NODE, Kubernetes
 from tests.machine import eventually
 
@@ -145,11 +146,6 @@ async def test_a_namespace_for_each_user(join: Join, cluster: Kubernetes) -> Non
 NO_ROOM = {"cpus": 1000}
 NEVER: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no cores": ({"scale_up_timeout": "1s"}, NO_ROOM, "none of 1 nodes has room: 1 have too few free cores"),
-    "no GPU": (
-        {"scale_up_timeout": "1s", "gpus": {"a100": {}}},
-        {"gpu": "a100", "gpus": 1},
-        "1 have no nvidia.com/gpu free",
-    ),
     "image that cannot be pulled": (
         {},
         {"container_image": "127.0.0.1:5999/nosuch:1"},
@@ -195,6 +191,31 @@ async def test_what_waits_for_a_node_waits_on(join: Join, cluster: Kubernetes) -
     assert status.phase is Phase.QUEUED and not status.hopeless
     cluster.cordon(False)
     await server.running()
+
+
+async def test_a_pod_whose_hub_ended_before_it_made_the_secret(
+    join: Join, relay: Relay, cluster: Kubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Client.create
+
+    async def comes_to_the_secret(self: Client, namespace: str | None, thing: dict[str, Any]) -> Any:
+        if thing["kind"] == "Secret":
+            await asyncio.Event().wait()
+        return await create(self, namespace, thing)
+
+    monkeypatch.setattr(Client, "create", comes_to_the_secret)
+    server = Server(join())
+    start = asyncio.ensure_future(server.submit())
+    await happens(lambda: cluster.pods(server.tag.session, SPACE), "there is a pod")
+    await relay.close()  # a process that is gone asks for nothing any more
+    await server.backend.close()
+    monkeypatch.undo()
+    await relay.listen()
+    server.backend = join()
+    server.job = str(await server.backend.find(server.tag))
+    assert "the hub ended before" in await server.hopeless()
+    await server.cancel()
+    start.cancel()
 
 
 async def test_a_quota_is_told(join: Join, cluster: Kubernetes) -> None:
@@ -268,9 +289,9 @@ async def test_a_node_that_does_not_answer_is_no_end(
     assert (await server.status()).phase is Phase.RUNNING
     with pytest.raises(BackendError, match=f"stuck in Terminating on node {NODE}"):
         await server.cancel()
-    cluster.start()
-    await happens(lambda: not cluster.pods(server.tag.session, SPACE), "it ends after all")
-    await server.cancel()  # and now that is known
+    monkeypatch.undo()
+    await asyncio.to_thread(cluster.start)
+    await server.cancel()  # it ends after all, and now that is known
 
 
 async def test_a_node_goes_away(join: Join, cluster: Kubernetes) -> None:

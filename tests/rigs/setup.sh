@@ -92,6 +92,10 @@ part_htcondor() {
 
 part_kubernetes() {
   [ "$(id -u)" = 0 ] || { echo "only root can run a kubelet and containers"; return 1; }
+  # what it is built with, then what it runs with
+  apt_install_stopped golang-1.19-go gcc libc6-dev patch xz-utils curl python3 \
+    etcd-server etcd-client containerd runc containernetworking-plugins busybox-static iptables iproute2 conntrack \
+    socat ethtool ebtables openssl util-linux || return
   RIG=$RIGS/kubernetes bash "$HERE/kubernetes/install.sh"
 }
 

@@ -264,6 +264,22 @@ def test_steps_on_the_node() -> None:
     assert status(begins, False, ("FailedMount", "hostPath type check failed: /x is not a directory")).hopeless
 
 
+def test_a_volume_that_could_be_mounted_after_all_is_no_trouble_any_more() -> None:
+    def event(reason: str, at: str, message: str = "") -> Any:
+        about = {"kind": "Pod", "name": "p", "namespace": "n"}
+        return read_event({"involvedObject": about, "reason": reason, "message": message, "lastTimestamp": at})
+
+    lacks = event("FailedMount", "2026-01-01T00:00:07Z", 'MountVolume.SetUp failed: secret "p" not found')
+    soon = event("FailedMount", "2026-01-01T00:00:01Z", lacks.message)
+    other = event("FailedMount", "2026-01-01T00:00:07Z", 'secret "q" not found')
+    pulling = event("Pulling", "2026-01-01T00:00:08Z")
+    one = read_pod(raw_pod(waiting("ContainerCreating")))
+    happened = {"still": [lacks], "soon": [soon], "other": [other], "then": [lacks, pulling]}
+    seen = {name: Seen(one, {event.reason: event for event in events}) for name, events in happened.items()}
+    assert [name for name in seen if words.is_half_made(seen[name])] == ["still"]
+    assert "being pulled" in words.status_of(seen["then"], one.created + 9, 600).reason
+
+
 ENDS = [
     (ended("OOMKilled", 137), "needed more memory", 137),
     (ended("Error", 75), "could not reach the hub in time", 75),
@@ -278,6 +294,19 @@ ENDS = [
 def test_how_pods_end(said: dict[str, Any], meant: str, code: int | None) -> None:
     found = status(raw_pod(said))
     assert found.phase is Phase.ENDED and meant in found.reason and found.exit_code == code
+
+
+def test_when_nothing_of_a_pod_that_was_deleted_runs() -> None:
+    def over(server: dict[str, Any], *init: dict[str, Any]) -> bool:
+        said = {"containerStatuses": server["containerStatuses"]}
+        said["initContainerStatuses"] = [{**one["containerStatuses"][0], "name": "init"} for one in init]
+        return read_pod(raw_pod(said, deletionTimestamp="2026-01-01T00:01:00Z")).over
+
+    assert over(ended("Error", 1)) and over(waiting("ImagePullBackOff"))
+    assert over(waiting("PodInitializing"), waiting("ErrImageNeverPull"))
+    assert not over(waiting("ContainerCreating"))
+    assert not over(waiting("PodInitializing"), ended("Completed", 0))
+    assert not read_pod(raw_pod(waiting("ImagePullBackOff"))).over
 
 
 def test_the_last_words_of_a_container_that_failed() -> None:

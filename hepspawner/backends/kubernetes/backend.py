@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 _TICK = 5.0
 _SYNC_PATIENCE = 30.0
-_END_SPARE = 45.0
+_END_SPARE = 75.0
+"""Seconds that the kubelet has to put a pod away; old ones clear up what never ran once a minute."""
 _VERDICT_PATIENCE = 5.0
 
 
@@ -50,6 +51,8 @@ class KubernetesBackend(Backend):
         self._words: dict[str, list[str]] = {}
         self._wanted: dict[str, Tag] = {}
         self._presumed: dict[str, Tag] = {}
+        self._made: set[str] = set()
+        """Jobs of this process: what they lack may still come."""
         self._unowned: dict[str, float] = {}
         self._maker = Maker(config, lambda: self._api)
         self._moved = asyncio.Event()
@@ -138,6 +141,8 @@ class KubernetesBackend(Backend):
         assert self._cluster is not None
         seen = self._cluster.seen(pod)
         status = words.status_of(seen, time.time(), self.config.scale_up_timeout)
+        if status.phase is Phase.QUEUED and pod.job not in self._made and words.is_half_made(seen):
+            status = words.HALF_MADE
         if "FailedMount" in seen.events:
             self._maker.launcher_is_gone(pod.namespace)
         if status.phase is Phase.ENDED:
@@ -164,6 +169,7 @@ class KubernetesBackend(Backend):
     def _forget(self, job: str) -> None:
         for known in (self._told, self._ends, self._words):
             known.pop(job, None)
+        self._made.discard(job)
 
     def _tell(self, pod: Pod, status: JobStatus) -> None:
         if pod.tag is None or pod.tag.hub != self.hub:
@@ -220,6 +226,7 @@ class KubernetesBackend(Backend):
         namespace = self._namespace(tag.user)
         job = f"{namespace}/{made['metadata']['name']}"
         self._wanted[job] = as_written(tag)
+        self._made.add(job)
         work = asyncio.ensure_future(self._maker.start(namespace, made, tag, job_input, self._note))
         try:
             await asyncio.shield(work)

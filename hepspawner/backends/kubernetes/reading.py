@@ -10,6 +10,15 @@ from ..tags import read_tag
 from .names import TAG
 from .pod import CONTAINER
 
+_NOT_STARTED = (
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+)
+
 
 @dataclass(frozen=True)
 class State:
@@ -59,8 +68,13 @@ class Pod:
     def over(self) -> bool:
         """Whether nothing of it runs any more."""
         states = [state for _, state in self.others] + ([self.server] if self.server else [])
-        # The object itself goes when the kubelet has put the volumes away. What is said to wait may have been started.
-        ended = bool(self.server) and all(state.kind == "terminated" for state in states)
+        # The object itself goes when the kubelet has put all away: that of a pod that never ran may take it a minute.
+        # What is said to wait may have been started, but not while it is said why it cannot be.
+        failed = any(state.reason in _NOT_STARTED for state in states)
+        still = ("PodInitializing",) if failed else ()
+        ended = bool(self.server) and all(
+            state.kind == "terminated" or state.reason in (*_NOT_STARTED, *still) for state in states
+        )
         return self.phase in ("Succeeded", "Failed") or (self.leaving and (ended or not self.node))
 
 

@@ -12,6 +12,8 @@ _ADMINS = "Tell the site's admins."
 _AGAIN = "Start it again."
 _SIZE = "Ask for less, or for another GPU, or try again later."
 _MOST = 300
+_SECRET = 5.0
+"""Seconds that a pod may wait for its Secret; the kubelet looks again and again."""
 
 # Why a container cannot start: it will not, however long one waits.
 _HOPELESS = {
@@ -76,6 +78,23 @@ def status_of(seen: Seen, now: float, patience: float) -> JobStatus:
     return _on_node(pod, seen.events, late) if pod.node else _without_node(pod, seen.events, late)
 
 
+def is_half_made(seen: Seen) -> bool:
+    """Whether a pod lacks its Secret long after that should have been made: whoever made the pod ended in between."""
+    trouble = _trouble(seen.events)
+    lacks = trouble is not None and f'secret "{seen.pod.name}" not found' in trouble.message
+    return trouble is not None and lacks and trouble.at - seen.pod.created > _SECRET
+
+
+HALF_MADE = JobStatus(Phase.QUEUED, "the hub ended before all was made that it needs", None, _AGAIN, True)
+
+
+def _trouble(events: Mapping[str, Event]) -> Event | None:
+    """What is wrong with a volume, as long as it is: once all are mounted comes the image."""
+    trouble = events.get("FailedMount") or events.get("FailedAttachVolume")
+    later = [one for one in (events.get("Pulling"), events.get("Pulled")) if one and trouble and one.at >= trouble.at]
+    return None if later else trouble
+
+
 def _without_node(pod: Pod, events: Mapping[str, Event], late: bool) -> JobStatus:
     said = pod.unscheduled or getattr(events.get("FailedScheduling"), "message", "")
     if not said:
@@ -97,7 +116,7 @@ def _on_node(pod: Pod, events: Mapping[str, Event], late: bool) -> JobStatus:
             said = _said(state.message or getattr(events.get("Failed"), "message", ""), state.reason)
             return JobStatus(Phase.QUEUED, f"{text}{where} ({said})", None, advice, True, host=pod.node)
     on = f"on node {pod.node}"
-    trouble = events.get("FailedMount") or events.get("FailedAttachVolume")
+    trouble = _trouble(events)
     if trouble is not None and not (pod.server and pod.server.reason == "PodInitializing"):
         text = f"a volume cannot be mounted {on} ({_said(trouble.message)})"
         never = "hostPath type check failed" in trouble.message or late

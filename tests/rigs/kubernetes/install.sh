@@ -1,28 +1,16 @@
 #!/bin/bash
-# Everything, from Debian's source to $RIG/bin and $RIG/img: about 5 minutes on 2 cores, once per machine.
+# Everything, from Debian's source to $RIG/bin and $RIG/img: about 5 minutes on 2 cores, once per machine. Needs the
+# packages that setup.sh installs.
 set -eu
 . "$(dirname "$0")/env.sh"
 SOURCE=$R/src/go/src/k8s.io/kubernetes COMMANDS="kube-apiserver kube-controller-manager kube-scheduler kubelet kubemark kubectl"
-
-packages() {
-  local p missing=()
-  for p in golang-1.19-go etcd-server etcd-client containerd runc busybox-static containernetworking-plugins iptables iproute2 \
-    conntrack socat ethtool ebtables jq rsync gcc libc6-dev openssl curl patch xz-utils; do
-    [ "$(dpkg-query -W -f '${db:Status-Status}' $p 2>/dev/null)" = installed ] || missing+=($p)
-  done
-  [ ${#missing[@]} = 0 ] && return
-  local get=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3)
-  # no daemons of the packages' own: the rig starts its own ones
-  [ -e /usr/sbin/policy-rc.d ] || { printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d; trap 'rm -f /usr/sbin/policy-rc.d' EXIT; }
-  "${get[@]}" install -y --no-install-recommends "${missing[@]}" || { "${get[@]}" update && "${get[@]}" install -y --no-install-recommends "${missing[@]}"; }
-}
 
 # Debian's source package (bookworm; later suites leave the server out), in its GOPATH place, with Debian's patches
 fetch() {
   local d=$R/src/deb a=$R/src/apt mirror p
   mkdir -p $d $a/lists/partial $a/cache/archives/partial; cd $d
   if ! ls kubernetes_1.20*.orig.tar.gz >/dev/null 2>&1; then
-    mirror=$(cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | sed -n 's/^URIs: *//p; s/^deb \(\[[^]]*\] \)\?\([^ ]*\) .*/\2/p' | head -1)
+    mirror=${HEPSPAWNER_DEBIAN_MIRROR:-$("$HERE/../debian-mirror.sh")}
     echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm main" >$a/sources.list
     local get=(apt-get -qq -o Dir::Etc::sourcelist=$a/sources.list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists=$a/lists
       -o Dir::Cache=$a/cache -o Acquire::Languages=none -o APT::Sandbox::User=root -o Acquire::Retries=3)
@@ -48,14 +36,14 @@ openapi() {
 }
 
 build() {
-  local p c ld="-s -w"
+  local p ld="-s -w"
   for p in k8s.io/kubernetes/vendor/k8s.io/client-go/pkg/version k8s.io/kubernetes/vendor/k8s.io/component-base/version; do
     ld="$ld -X $p.gitVersion=v1.20.2 -X $p.gitMajor=1 -X $p.gitMinor=20 -X $p.gitTreeState=archive -X $p.buildDate=2021-01-13T13:20:00Z"
   done
-  for c in $COMMANDS; do go build -p 2 -trimpath -ldflags "$ld" -o $R/bin/$c k8s.io/kubernetes/cmd/$c; done
+  # all at once: while one is linked, others are compiled
+  go build -p 2 -trimpath -ldflags "$ld" -o $R/bin/ $(printf 'k8s.io/kubernetes/cmd/%s ' $COMMANDS)
 }
 
-packages
 [ -e $R/complete ] && exit 0
 export PATH=/usr/lib/go-1.19/bin:$PATH GOROOT=/usr/lib/go-1.19 GOPATH=$R/src/go GOCACHE=$R/src/gocache
 export GO111MODULE=off GOFLAGS= GOPROXY=off GOSUMDB=off GOTOOLCHAIN=local CGO_ENABLED=0
