@@ -63,7 +63,7 @@ _TYPING = """async (texts) => {
   };
   for (const text of texts) {
     await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-    const asks = text.trim().length > 1 && text.trim() !== asked;
+    const asks = text.trim().length > 2 && text.trim() !== asked;
     const answer = asks ? new Promise((done) => (answered = done)) : null;
     if (asks) asked = text.trim();
     const start = performance.now();
