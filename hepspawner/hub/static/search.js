@@ -137,8 +137,8 @@
 
   query.addEventListener("focus", prepare);
   query.addEventListener("input", () => {
+    ask(); // the hub answers while the page looks for itself
     search();
-    ask();
   });
   query.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && query.value) {
