@@ -15,8 +15,10 @@ from tests.htcondor import Condor, counting_commands
 
 
 def htcondor() -> Engine:
-    """A pool that is large enough: of 96 machines, for one is given to one user only in each negotiation."""
-    machines = "NUM_SLOTS_TYPE_1 = 32\nSLOT_TYPE_1 = 3%\nMACHINE_RESOURCE_INVENTORY_GPUs ="
+    """A pool that is large enough: of 96 machines, for one is given to one user only in each negotiation. All share the
+    disk of this one, of which a job would get 1 GiB."""
+    machines = "NUM_SLOTS_TYPE_1 = 32\nSLOT_TYPE_1 = 3%\nMACHINE_RESOURCE_INVENTORY_GPUs =\n"
+    machines += "JOB_DEFAULT_REQUESTDISK = 1024"
     pool = Condor(CPUS=4096, MEM_MB=2**22, NEGOTIATE=2, TICK=5, EXTRA_CONF=machines)
     # as CondorSpawner has it: nothing is sent
     backend = {"type": "htcondor", "memory": {"default": "1G", "max": "1G"}, "shared_homes": True}

@@ -3,6 +3,9 @@
 A test that cannot run without some of them says so, `@pytest.mark.needs("apptainer", "image")`. Where one is missing,
 the test is left out and the end of the run names the engine, why it is missing and how many tests that cost.
 With HEPSPAWNER_ENGINES=all a missing engine is a failure.
+
+A test on the daemons of a scheduler that fails has a second try, for those have moods on a busy machine; the end of the
+run shows what went wrong in the first one.
 """
 
 import json
@@ -34,6 +37,7 @@ def read_engines() -> tuple[dict[str, Any], dict[str, str]]:
 
 ENGINES, MISSING = read_engines()
 LEFT_OUT: dict[str, int] = {}
+DAEMONS = {"slurm", "htcondor", "kubernetes"}
 
 
 @pytest.fixture(scope="session")
@@ -42,15 +46,20 @@ def engines() -> dict[str, Any]:
     return ENGINES
 
 
+def wanted(item: pytest.Item) -> list[str]:
+    return list(dict.fromkeys(name for mark in item.iter_markers("needs") for name in mark.args))
+
+
 def lacking(item: pytest.Item) -> list[str]:
-    wanted = [name for mark in item.iter_markers("needs") for name in mark.args]
-    return [name for name in dict.fromkeys(wanted) if not ENGINES.get(name)]
+    return [name for name in wanted(item) if not ENGINES.get(name)]
 
 
 @pytest.hookimpl(trylast=True)  # after -k, -m and --deselect
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = []
     for item in items:
+        if DAEMONS & set(wanted(item)):
+            item.add_marker(pytest.mark.flaky(reruns=1))
         names = lacking(item)
         for name in names:
             LEFT_OUT[name] = LEFT_OUT.get(name, 0) + 1
@@ -104,6 +113,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"SECOND TRY: {report.nodeid}", sep="=", yellow=True, bold=True)
+        terminalreporter.write_line(report.longreprtext)
     if not not_tested():
         return
     failure = all_demanded()

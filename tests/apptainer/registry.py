@@ -40,9 +40,9 @@ class Registry:
             name: {"mediaType": f"application/vnd.oci.image.{kind}", "digest": _digest(data), "size": len(data)}
             for name, (data, kind) in kinds.items()
         }
-        manifest = {"schemaVersion": 2, "mediaType": _MANIFEST, "config": parts["config"], "layers": [parts["layer"]]}
-        self.manifest = json.dumps(manifest).encode()
+        self.manifests: dict[str, bytes] = {}
         self.blobs = {_digest(data): data for data in (about, zipped)}
+        self._list("v1", parts["config"], parts["layer"])
         self.layer = parts["layer"]["digest"]
         self.gate, self.asked = threading.Event(), threading.Event()
         registry = self
@@ -57,8 +57,8 @@ class Registry:
                 kind, name = self.path.rpartition("/")[0].rpartition("/")[2], self.path.rpartition("/")[2]
                 if self.path == "/v2/":
                     self.answer(200, b"{}")
-                elif kind == "manifests" and name in ("v1", _digest(registry.manifest)):
-                    self.answer(200, registry.manifest, _MANIFEST)
+                elif kind == "manifests" and name in registry.manifests:
+                    self.answer(200, registry.manifests[name], _MANIFEST)
                 elif kind == "blobs" and name in registry.blobs:
                     if name == registry.layer and self.command == "GET":
                         registry.asked.set()
@@ -81,6 +81,21 @@ class Registry:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.host = f"127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def _list(self, tag: str, config: dict[str, Any], layer: dict[str, Any]) -> None:
+        manifest = {"schemaVersion": 2, "mediaType": _MANIFEST, "config": config, "layers": [layer]}
+        data = json.dumps(manifest).encode()
+        self.manifests |= {tag: data, _digest(data): data}
+
+    def add_sif(self, tag: str, sif: bytes) -> None:
+        """Serves a SIF as well, as `apptainer push oras://` leaves it in a registry."""
+        parts: list[dict[str, Any]] = []
+        for data, kind in ((b"{}", "config.v1+json"), (sif, "layer.v1.sif")):
+            self.blobs[_digest(data)] = data
+            kind = f"application/vnd.sylabs.sif.{kind}"
+            parts.append({"mediaType": kind, "digest": _digest(data), "size": len(data)})
+        parts[1]["annotations"] = {"org.opencontainers.image.title": "image.sif"}
+        self._list(tag, *parts)
 
     def close(self) -> None:
         self.gate.set()

@@ -1,8 +1,10 @@
 """Images that users bring: paths, with what is wrong with them told before anything starts, and references that the
 real Apptainer pulls from a real registry."""
 
+import os
 import pwd
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +56,9 @@ def hub(engines: dict[str, Any], registry: Registry, place: Path) -> Iterator[Re
     here = {"type": "local", "apptainer": engines["apptainer"], "environment": {"APPTAINER_NOHTTPS": "1"}}
     site = {
         "images": [{"name": "known", "path": f"{place}/known-image:v3"}],
-        "custom_images": {"allow": [f"{place}/*", f"docker://{registry.host}/physics/*"]},
+        "custom_images": {
+            "allow": [f"{place}/*", f"docker://{registry.host}/physics/*", f"oras://{registry.host}/sif/*"]
+        },
         "backends": {"here": here, "node": {**here, "probe": "node"}},
         "mounts": [],
     }
@@ -111,6 +115,23 @@ def test_an_image_is_pulled_with_its_progress_and_kept(hub: RealHub, user: str, 
     hub.ready(user, seconds=120)
     assert not registry.asked.is_set()  # it was kept in the user's home
     assert Path(pwd.getpwnam(user).pw_dir, ".apptainer/cache").is_dir()
+    hub.stop_server(user)
+    hub.gone(user)
+
+
+def test_a_sif_of_a_registry(
+    hub: RealHub, user: str, registry: Registry, engines: dict[str, Any], tmp_path: Path
+) -> None:
+    registry.gate.set()
+    sif = tmp_path / "tiny.sif"
+    build = [engines["apptainer"], "build", "--no-https", sif, f"docker://{registry.host}/physics/tiny:v1"]
+    subprocess.run(build, check=True, capture_output=True, env={**os.environ, "APPTAINER_CACHEDIR": str(tmp_path)})
+    registry.add_sif("v3", sif.read_bytes())
+    reference = f"oras://{registry.host}/sif/tiny:v3"
+    hub.start_server(user, {"custom_image": reference, "backend": "here"})
+    hub.ready(user, seconds=120)
+    environment = hub.server_get(user, "facts").json()["environment"]
+    assert (environment["HEPSPAWNER_IMAGE"], environment["OF_THE_IMAGE"]) == (reference, "yes")
     hub.stop_server(user)
     hub.gone(user)
 

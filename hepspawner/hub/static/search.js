@@ -6,6 +6,7 @@
   const list = $("list");
   const total = list ? list.querySelectorAll("input[name=image]").length : 0;
   if (total < 8) return; // they are all in sight
+  const FEWEST = 3; // letters for which the hub is asked: packages that begin with fewer are in every image
   const data = JSON.parse($("data").textContent);
   const query = $("query");
   const groups = [...list.querySelectorAll("details")].map((group) => ({ group, open: group.open, parts: null }));
@@ -46,7 +47,7 @@
     prepare();
     if (!searching) for (const one of groups) one.open = one.group.open;
     searching = words.length > 0;
-    if (wanted().length < 2) forget();
+    if (!wanted()) forget();
     let found = 0;
     for (const { group, open, parts } of groups) {
       let shown = 0;
@@ -110,7 +111,7 @@
   async function ask() {
     if (!asks || asking) return;
     asking = true;
-    for (let text = wanted(); text.length > 1 && text !== answered; text = wanted()) {
+    for (let text = wanted(); text && text !== answered; text = wanted()) {
       const headers = { "X-XSRFToken": window.jhdata?.xsrf_token || "" };
       const answer = await fetch(`${data.images}?search=${encodeURIComponent(text)}`, { headers })
         .then((response) => (response.ok ? response.json() : {}))
@@ -123,7 +124,11 @@
     asking = false;
   }
 
-  const wanted = () => query.value.trim();
+  // What packages are to match, once that is long enough.
+  function wanted() {
+    const text = query.value.trim();
+    return text.length < FEWEST ? "" : text;
+  }
 
   function clear() {
     query.value = "";
@@ -132,8 +137,8 @@
 
   query.addEventListener("focus", prepare);
   query.addEventListener("input", () => {
+    ask(); // the hub answers while the page looks for itself
     search();
-    ask();
   });
   query.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && query.value) {
