@@ -23,7 +23,7 @@ async def located(catalog, image, runs_images="", ran=(), tree=None, **keys):
         catalog.use({"name": "base", **keys}, {"name": "secret", "path": f"{tree}/x/secret:v1", "groups": ["few"]})
         await catalog.stock()
     site = catalog.site
-    backend = SimpleNamespace(config=site.backends["here"], runs_images=runs_images)
+    backend = SimpleNamespace(config=site.backends["here"], runs_images=runs_images, title="Here")
     runtime = SimpleNamespace(catalog=catalog, backend=lambda name: backend)
     offer = Offer(site, Who("alice"))
     return await locate(runtime, offer.choose({"image": image}), offer, "jupyterhub-singleuser", ran)
@@ -59,6 +59,13 @@ async def test_a_backend_that_runs_images_is_given_no_guess(catalog, tmp_path):
     ran = [{"name": "base", "digest": digest}]
     found = await located(catalog, f"base@{digest}", "places", ran, path="/cvmfs/no-such.test/x:y", tree=tmp_path)
     assert found.problem and not found.places
+
+
+async def test_a_digest_of_a_file_system_is_none_of_a_registry(catalog, tmp_path):
+    digest = trees.ducc(tmp_path, TAG)
+    found = await located(catalog, f"base@{digest}", "references", tree=tmp_path, path=f"{tmp_path}/{TAG}")
+    assert found.problem == f"base@{digest[:12]}: Here runs images as they are today; choose base"
+    assert (await located(catalog, "base", "references")).problem == ""
 
 
 async def test_a_digest_is_one_of_the_image(catalog, tmp_path):

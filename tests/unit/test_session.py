@@ -129,6 +129,17 @@ def test_a_backend_that_runs_images_itself_is_left_to_it():
     assert session({"prefix": "/opt/jupyter"}, runs_images="places") == CASES["prefix"]()
 
 
+def test_a_backend_that_asks_registries_is_given_references():
+    path = "/cvmfs/unpacked.cern.ch/registry.hub.docker.com/a/b:c"
+    pinned = f"quay.io/a/b@sha256:{'ab' * 32}"
+    for keys, reference in (({"path": path}, "docker.io/a/b:c"), ({"path": "/x", "oci": pinned}, pinned)):
+        made = session(keys, runs_images="references")
+        assert made.container_image == reference and made.found is None and "apptainer" not in describe(made)
+        assert made.environment["HEPSPAWNER_IMAGE_DIGEST"] == reference.partition("sha256:")[2]
+    with pytest.raises(ValueError, match="is in no registry"):
+        session({"path": "/x"}, runs_images="references")
+
+
 def test_a_backend_that_runs_images_itself_is_told_the_digest():
     place = f"/cvmfs/u.ch/.images/ab/{'c' * 62}"
     made = session(SANDBOX, runs_images="places", places=[place])
