@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import REGISTRY
 
 from hepspawner.backends.base import BackendError, Phase
@@ -124,6 +126,21 @@ async def test_a_right_that_is_taken_away(join: Join, cluster: Kubernetes, monke
     monkeypatch.undo()
     await server.running()
     await server.cancel()
+
+
+async def test_credentials_that_are_worth_nothing_any_more(join: Join, cluster: Kubernetes, tmp_path: Path) -> None:
+    """New ones in the file are taken up."""
+    backend = join()
+    server = await (await Server(backend).submit()).running()
+    cluster.kubectl("delete", "serviceaccount", "-n", SPACE, "hub")
+    status = await server.until(lambda status: status.phase is not Phase.RUNNING)
+    assert status.phase is Phase.UNKNOWN and "Unauthorized" in status.reason
+    fresh = yaml.safe_load(cluster.namespace(SPACE).read_text())
+    path = tmp_path / "kubeconfig"  # the one of `join`
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "users": fresh["users"]}))
+    await server.running()
+    await server.cancel()
+    assert feed(backend).lists == 1
 
 
 async def test_all_is_seen_by_one_list_and_one_watch(join: Join) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from hepspawner.backends.base import BackendError, Phase, Tag
+from hepspawner.backends.kubernetes import KubernetesBackend
 from hepspawner.backends.kubernetes import backend as module
 from hepspawner.backends.kubernetes.client import Client
+from hepspawner.backends.kubernetes.pod import launcher_map
 from tests.faults.kube import SPACE, Join, Relay, Server
 from tests.kubernetes import NODE, Kubernetes
 from tests.machine import eventually
@@ -141,6 +143,13 @@ async def test_a_namespace_for_each_user(join: Join, cluster: Kubernetes) -> Non
         cluster.kubectl("delete", "namespace", *spaces, "--wait=false")
 
 
+async def test_a_launcher_that_somebody_removed(join: Join, cluster: Kubernetes) -> None:
+    backend = join()
+    await (await Server(backend).submit()).running()
+    cluster.kubectl("delete", "configmap", "-n", SPACE, launcher_map()["metadata"]["name"])
+    await (await Server(backend, "bob").submit()).running()
+
+
 # --- what keeps a pod from starting
 
 NO_ROOM = {"cpus": 1000}
@@ -208,8 +217,11 @@ async def test_a_pod_whose_hub_ended_before_it_made_the_secret(
     start = asyncio.ensure_future(server.submit())
     await happens(lambda: cluster.pods(server.tag.session, SPACE), "there is a pod")
     await relay.close()  # a process that is gone asks for nothing any more
+    for work in server.backend._starts:
+        work.cancel()
     await server.backend.close()
     monkeypatch.undo()
+    monkeypatch.setattr(KubernetesBackend, "_made", {})
     await relay.listen()
     server.backend = join()
     server.job = str(await server.backend.find(server.tag))

@@ -4,8 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
@@ -16,7 +15,7 @@ from ..base import Backend, BackendError, JobStatus, Log, Phase, Tag
 from ..tags import as_written
 from . import pod as builder
 from . import words
-from .client import ApiError, Client
+from .client import ApiError, Client, problems_of
 from .cluster import Cluster
 from .config import Identity, KubernetesConfig
 from .making import Maker
@@ -41,18 +40,21 @@ class KubernetesBackend(Backend):
     queues = True
     runs_images = "references"
 
+    _made: ClassVar[dict[tuple[str, str], Tag]] = {}
+    """The backends' names and jobs of what this process made, for a site that is read again has other backends of
+    these names: what such a job lacks may still come."""
+
     def __init__(self, name: str, config: KubernetesConfig, log: Log, templates: Templates | None = None):
         super().__init__(name, config, log, templates)
         self.needs_auth_state = config.run_as == "auth_state"
-        self._client: Client | None = None
+        self._client = Client(config)
         self._cluster: Cluster | None = None
         self._told: dict[str, JobStatus] = {}
         self._ends: dict[str, JobStatus] = {}
         self._words: dict[str, list[str]] = {}
         self._wanted: dict[str, Tag] = {}
         self._presumed: dict[str, Tag] = {}
-        self._made: set[str] = set()
-        """Jobs of this process: what they lack may still come."""
+        self._starts: set[asyncio.Future[None]] = set()
         self._unowned: dict[str, float] = {}
         self._maker = Maker(config, lambda: self._api)
         self._moved = asyncio.Event()
@@ -61,8 +63,7 @@ class KubernetesBackend(Backend):
     # --- what does not need a cluster
 
     def problems(self) -> list[str]:
-        path = self.config.kubeconfig
-        return [f"there is no {path}"] if path and not Path(path).is_file() else []
+        return problems_of(self.config)
 
     def preview(self, session: "Session") -> str:
         tag = Tag(self.hub or "hub", session.user, "", "0" * 32)
@@ -87,13 +88,13 @@ class KubernetesBackend(Backend):
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._cluster is not None:
             await self._cluster.close()
-        if self._client is not None:
-            await self._client.close()
+        await asyncio.gather(*self._starts, return_exceptions=True)  # they need not fail because a site changes
+        await self._client.close()
 
     async def _watch(self) -> None:
-        while self._client is None:
+        while not self._client.connected:
             try:
-                self._client = await Client.connect(self.config)
+                await self._client.connect()
             except Exception as error:
                 self.log.error("backend %s: %s", self.name, error, exc_info=not isinstance(error, BackendError))
                 await asyncio.sleep(self.config.poll_interval)
@@ -112,13 +113,15 @@ class KubernetesBackend(Backend):
                 self.log.exception("backend %s: a look at its pods failed", self.name)
 
     def _look_after(self, cluster: Cluster) -> None:
-        for pod in [one for one in cluster.pods.values() if one.waits]:
-            self._changed(pod)  # patience comes to an end without anything happening
+        for pod in list(cluster.pods.values()):
+            # Patience comes to an end without anything happening, and an end is told though telling of it failed once.
+            if pod.waits or (pod.over and pod.job not in self._ends):
+                self._changed(pod)
         self._sweep(cluster.pods.values())
 
     @property
     def _api(self) -> Client:
-        if self._client is None:
+        if not self._client.connected:
             raise BackendError(f"{self.title} is not connected yet; the hub's log says why")
         return self._client
 
@@ -139,12 +142,14 @@ class KubernetesBackend(Backend):
 
     def _changed(self, pod: Pod) -> None:
         assert self._cluster is not None
+        if not self._is_ours(pod):
+            return
         seen = self._cluster.seen(pod)
         status = words.status_of(seen, time.time(), self.config.scale_up_timeout)
-        if status.phase is Phase.QUEUED and pod.job not in self._made and words.is_half_made(seen):
+        if status.phase is Phase.QUEUED and (self.name, pod.job) not in self._made and words.is_half_made(seen):
             status = words.HALF_MADE
-        if "FailedMount" in seen.events:
-            self._maker.launcher_is_gone(pod.namespace)
+        if trouble := seen.events.get("FailedMount"):
+            self._spawn(self._maker.launcher_again(pod.namespace, trouble))
         if status.phase is Phase.ENDED:
             self._words[pod.job] = words.last_words(pod)
         self._tell(pod, status)
@@ -161,19 +166,24 @@ class KubernetesBackend(Backend):
 
     def _gone(self, pod: Pod) -> None:
         assert self._cluster is not None
-        events = self._cluster.seen(pod).events
-        self._tell(pod, words.end_of(replace(pod, leaving=True), events))
+        if self._is_ours(pod):
+            events = self._cluster.seen(pod).events
+            self._tell(pod, words.end_of(replace(pod, leaving=True), events))
         if pod.job not in self._wanted:
             self._forget(pod.job)
 
     def _forget(self, job: str) -> None:
         for known in (self._told, self._ends, self._words):
             known.pop(job, None)
-        self._made.discard(job)
+        self._made.pop((self.name, job), None)
+
+    def _is_ours(self, pod: Pod) -> bool:
+        """Whether it is for this backend to judge: another one of the hub may have pods in the namespace, and anybody
+        who may make pods in his can copy a tag."""
+        return pod.tag is not None and pod.tag in (self._wanted.get(pod.job), self._made.get((self.name, pod.job)))
 
     def _tell(self, pod: Pod, status: JobStatus) -> None:
-        if pod.tag is None or pod.tag.hub != self.hub:
-            return
+        assert pod.tag is not None
         if status.phase is Phase.ENDED:
             status = self._ends.setdefault(pod.job, status)
         if self._told.get(pod.job) != status:
@@ -212,7 +222,8 @@ class KubernetesBackend(Backend):
                 self.log.warning(
                     "backend %s: pod %s (%s) belongs to no server: removing it", self.name, pod.job, pod.tag
                 )
-                self._spawn(self._remove(pod.job, 0))
+                self._unowned[pod.job] = now  # if it stays, it is tried as long again
+                self._spawn(self._let_go(pod.job))
 
     # --- jobs
 
@@ -225,24 +236,29 @@ class KubernetesBackend(Backend):
             raise BackendError(str(error)) from None
         namespace = self._namespace(tag.user)
         job = f"{namespace}/{made['metadata']['name']}"
-        self._wanted[job] = as_written(tag)
-        self._made.add(job)
+        self._wanted[job] = self._made[self.name, job] = as_written(tag)
         work = asyncio.ensure_future(self._maker.start(namespace, made, tag, job_input, self._note))
+        self._starts.add(work)
+        work.add_done_callback(self._starts.discard)
         try:
             await asyncio.shield(work)
-        except asyncio.CancelledError:
+        except (Exception, asyncio.CancelledError) as error:
             # A request may be on its way: what comes of it must not be left.
             self._spawn(self._unwanted(work, job))
-            raise
-        except BackendError:
-            self._spawn(self._unwanted(work, job))
-            raise
+            if isinstance(error, (BackendError, asyncio.CancelledError)):
+                raise
+            self.log.exception("backend %s: pod %s could not be made", self.name, job)
+            raise BackendError(f"its pod could not be made: {error}") from None
         return job
 
     async def _unwanted(self, work: "asyncio.Future[None]", job: str) -> None:
-        await asyncio.gather(work, return_exceptions=True)
-        await self._remove(job, 0)
-        self._wanted.pop(job, None)
+        try:
+            await asyncio.gather(work, return_exceptions=True)
+        finally:
+            # From now on it has no owner: where this does not remove it, the watch does.
+            self._wanted.pop(job, None)
+            self._forget(job)
+        await self._let_go(job)
 
     async def _identity(self, session: "Session", tag: Tag) -> Identity | None:
         """Whose numbers a pod has. Raises BackendError."""
@@ -264,9 +280,8 @@ class KubernetesBackend(Backend):
         return None
 
     def _note(self, pod: Pod) -> None:
-        """The watch tells of a new pod a moment later: until then its absence must not mean its end."""
-        if self._cluster is not None and pod.job not in self._ends:
-            self._cluster.pods.setdefault(pod.job, pod)
+        if self._cluster is not None and pod.job not in self._ends:  # it may be gone already
+            self._cluster.add(pod)
 
     async def find(self, tag: Tag) -> str | None:
         if self.config.namespace and not (self._cluster and self._cluster.feed.lists):
@@ -285,7 +300,7 @@ class KubernetesBackend(Backend):
         return job
 
     async def status(self, job: str, tag: Tag) -> JobStatus:
-        self._wanted.setdefault(job, as_written(tag))
+        self._wanted[job] = as_written(tag)
         if job in self._ends:
             return self._ends[job]
         cluster = self._cluster
@@ -345,9 +360,12 @@ class KubernetesBackend(Backend):
         await self._api.delete("Pod", namespace, name, grace=max(1, grace))
 
     async def forget(self, job: str, tag: Tag) -> None:
-        # From now on it has no owner: where this does not remove it, the watch does.
         self._wanted.pop(job, None)
         self._forget(job)
+        await self._let_go(job)
+
+    async def _let_go(self, job: str) -> None:
+        """Remove a pod that has no owner; where that fails the watch does it later."""
         try:
             await self._remove(job, 0)
         except BackendError as error:
@@ -367,4 +385,10 @@ class KubernetesBackend(Backend):
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            known = isinstance(error, BackendError)
+            self.log.error("backend %s: %s", self.name, error, exc_info=None if known else error)

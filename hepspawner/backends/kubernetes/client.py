@@ -1,6 +1,7 @@
 """The API server: raw JSON in and out, each request with a deadline."""
 
 import asyncio
+import importlib.util
 import json
 import os
 from collections.abc import AsyncIterator
@@ -10,13 +11,21 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import yaml
 
 from ..base import BackendError
 from .config import KubernetesConfig
 
 _DEADLINE = 20.0
-_LARGE = 256 * 1024
-"""Answers above it are read in a thread."""
+_PAGE = 250
+"""Objects of a list that are asked for at once: a megabyte or two, which is read on the loop in some hundredths of a
+second. A thread would keep the loop waiting as long."""
+_RENEWAL = 5.0
+"""Seconds at least between two readings of who we are."""
+_UNKNOWN = 401
+_UNREADABLE = (yaml.YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError)
+"""What reading a file raises in which something else is than should be."""
+_MISSING = "kubernetes_asyncio is not installed: pip install 'hepspawner[kubernetes]'"
 IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 KINDS = {"Pod": "pods", "Secret": "secrets", "ConfigMap": "configmaps", "Service": "services"}
 KINDS |= {"PersistentVolumeClaim": "persistentvolumeclaims", "Namespace": "namespaces"}
@@ -31,20 +40,42 @@ class ApiError(BackendError):
 
 
 class Client:
-    """One cluster, as the site names it. Made by `connect`, inside the event loop."""
+    """One cluster, as the site names it. Of use once it has connected."""
 
-    def __init__(self, api: Any, namespace: str):
-        self._api = api
-        self.namespace = namespace
+    def __init__(self, config: KubernetesConfig):
+        self._config = config
+        self._api: Any = None
+        self._former: Any = None
+        """The one before: a watch may still read from it."""
+        self._reading: asyncio.Task[None] | None = None
+        self._read_at = float("-inf")
+        self.namespace = "default"
         """Where a pod goes whose backend names none."""
 
-    @classmethod
-    async def connect(cls, config: KubernetesConfig) -> "Client":
-        """Read who and where we are. Raises BackendError."""
-        # Dear: 100 MB and a second. Not for those who read a site file alone.
-        client, kube = await asyncio.to_thread(_library)
-        settings = client.Configuration()
-        namespace = "default"
+    @property
+    def connected(self) -> bool:
+        """Whether it was ever read who and where we are."""
+        return self._api is not None
+
+    async def connect(self) -> None:
+        """Read who and where we are; again, where the API server knows that one no more. Raises BackendError."""
+        # A program that gives out tokens may hang: it is left running, and not started a second time.
+        reading = self._reading = self._reading or asyncio.ensure_future(self._read())
+        done, _ = await asyncio.wait([reading], timeout=_DEADLINE)
+        if not done:
+            raise BackendError(f"the cluster's configuration took more than {_DEADLINE:.0f} s to read")
+        if self._reading is reading:
+            self._reading = None
+        reading.result()
+
+    async def _read(self) -> None:
+        try:
+            # Dear: 100 MB and a second. Not for those who read a site file alone.
+            client, kube = await asyncio.to_thread(_library)
+        except ImportError:
+            raise BackendError(_MISSING) from None
+        config, settings = self._config, client.Configuration()
+        namespace = self.namespace
         try:
             if config.kubeconfig is None and config.context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
                 kube.load_incluster_config(client_configuration=settings)
@@ -53,13 +84,23 @@ class Client:
                 path = str(config.kubeconfig) if config.kubeconfig else None
                 await kube.load_kube_config(path, context=config.context, client_configuration=settings)
                 namespace = await asyncio.to_thread(_namespace_of, kube, path, config.context)
-        except (kube.ConfigException, OSError, ValueError, TypeError) as error:
-            raise BackendError(f"the cluster's configuration cannot be read: {error}") from None
-        return cls(client.ApiClient(settings), namespace.strip())
+            api = client.ApiClient(settings)
+        except (kube.ConfigException, *_UNREADABLE) as error:
+            raise BackendError(f"the cluster's configuration cannot be read: {_words(error)}") from None
+        finally:
+            self._read_at = asyncio.get_running_loop().time()
+        if self._former is not None:
+            await self._former.close()
+        self._former, self._api = self._api, api
+        self.namespace = namespace.strip()
 
     async def close(self) -> None:
         """Let go of connections."""
-        await self._api.close()
+        if self._reading is not None:
+            self._reading.cancel()
+        for api in (self._api, self._former):
+            if api is not None:
+                await api.close()
 
     async def create(self, namespace: str | None, thing: dict[str, Any]) -> dict[str, Any]:
         """Make an object. Raises ApiError: 409 where it is there already."""
@@ -82,9 +123,14 @@ class Client:
             if error.status not in (404, 409):
                 raise
 
-    async def list(self, path: str, **query: Any) -> dict[str, Any]:
-        """All objects of a kind, as of one moment."""
-        return await self._call("GET", path, None, **query)
+    async def list(self, path: str, **query: Any) -> AsyncIterator[dict[str, Any]]:
+        """All objects of a kind, as of one moment, some at a time. Raises ApiError: 410 where that took too long."""
+        rest: dict[str, Any] = {"limit": _PAGE}
+        while rest:
+            page = await self._call("GET", path, None, **query, **rest)
+            yield page
+            token = page["metadata"].get("continue")
+            rest = {"limit": _PAGE, "continue": token} if token else {}
 
     @asynccontextmanager
     async def watch(self, path: str, seconds: float, **query: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -102,16 +148,29 @@ class Client:
     async def _call(self, method: str, path: str, body: Any = None, **query: Any) -> dict[str, Any]:
         answer = await self._request(method, path, body, query, aiohttp.ClientTimeout(total=_DEADLINE))
         try:
-            data = await answer.read()
-            found = await asyncio.to_thread(json.loads, data) if len(data) > _LARGE else json.loads(data)
+            found = json.loads(await answer.read())
         except (aiohttp.ClientError, asyncio.TimeoutError, ValueError, OSError) as error:
             raise ApiError(f"the API server's answer was cut short: {_words(error)}") from None
         return dict(found)
 
     async def _request(self, method: str, path: str, body: Any, query: dict[str, Any], timeout: Any) -> Any:
+        used = self._api
+        try:
+            return await self._asked(used, method, path, body, query, timeout)
+        except ApiError as error:
+            if error.status != _UNKNOWN:
+                raise
+            # Tokens and certificates expire: whoever gave us this one may have another by now.
+            if self._api is used and asyncio.get_running_loop().time() - self._read_at > _RENEWAL:
+                await self.connect()
+            if self._api is used:
+                raise
+        return await self._asked(self._api, method, path, body, query, timeout)
+
+    async def _asked(self, api: Any, method: str, path: str, body: Any, query: dict[str, Any], timeout: Any) -> Any:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         try:
-            answer = await self._api.call_api(
+            answer = await api.call_api(
                 path,
                 method,
                 query_params=list(query.items()),
@@ -130,6 +189,25 @@ class Client:
         # Too many requests, or its own trouble: what became of it is not known.
         known = answer.status < 500 and answer.status != 429
         raise ApiError(said.get("message") or text[:300], answer.status if known else None, said.get("reason", ""))
+
+
+def problems_of(config: KubernetesConfig) -> list[str]:
+    """Why a cluster's configuration is of no use, as far as it can be told from here. Reads the kubeconfig."""
+    if importlib.util.find_spec("kubernetes_asyncio") is None:
+        return [_MISSING]
+    if config.kubeconfig is None:
+        return []
+    try:
+        contexts = [str(one["name"]) for one in yaml.safe_load(Path(config.kubeconfig).read_text())["contexts"]]
+    except FileNotFoundError:
+        return [f"there is no {config.kubeconfig}"]
+    except OSError as error:
+        return [f"{config.kubeconfig} cannot be read: {error.strerror}"]
+    except _UNREADABLE:
+        return [f"{config.kubeconfig} is no kubeconfig"]
+    if config.context is not None and config.context not in contexts:
+        return [f"{config.kubeconfig} has no context {config.context}; there are: {', '.join(contexts)}"]
+    return []
 
 
 def path_of(kind: str, namespace: str | None, name: str = "") -> str:

@@ -1,5 +1,6 @@
 """What is known of a hub's pods in one cluster: two feeds, of pods and of events."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,6 +22,8 @@ class Cluster:
         """`namespace`: None for all; `name`: of the backend."""
         self._events: OrderedDict[str, dict[str, Event]] = OrderedDict()
         self.pods: dict[str, Pod] = {}
+        self._added: dict[str, float] = {}
+        """When pods were added that no feed told of yet, by the loop's clock."""
         self.on_change: Callable[[Pod], None] = lambda pod: None
         """Called when something happened to a pod."""
         self.on_gone: Callable[[Pod], None] = lambda pod: None
@@ -28,8 +31,9 @@ class Cluster:
         self.on_list: Callable[[], None] = lambda: None
         """Called when all pods were listed."""
         of_pods = {"fieldSelector": "involvedObject.kind=Pod"}
-        self.feed = Feed(client, path_of("Pod", namespace), {}, renewal, log, (name, "pods"))
-        self.happenings = Feed(client, path_of("events", namespace), of_pods, renewal, log, (name, "events"))
+        self.feed = Feed(client, path_of("Pod", namespace), {}, renewal, log, (name, "pods"), read_pod)
+        events = path_of("events", namespace)
+        self.happenings = Feed(client, events, of_pods, renewal, log, (name, "events"), _ours)
         self.feed.on_list, self.feed.on_event = self._pods_listed, self._pod_changed
         self.happenings.on_list, self.happenings.on_event = self._events_listed, self._event
 
@@ -48,11 +52,19 @@ class Cluster:
         """A pod and what happened to it."""
         return Seen(pod, self._events.get(pod.job, {}))
 
-    def _pods_listed(self, items: Iterable[dict[str, Any]]) -> None:
-        before, self.pods = self.pods, {}
-        for item in items:
-            pod = read_pod(item)
+    def add(self, pod: Pod) -> None:
+        """Take in a pod that was just made: until a feed tells of it, its absence must not mean its end."""
+        if pod.job not in self.pods:
             self.pods[pod.job] = pod
+            self._added[pod.job] = asyncio.get_running_loop().time()
+
+    def _pods_listed(self, found: Iterable[Pod]) -> None:
+        before, self.pods = self.pods, {pod.job: pod for pod in found}
+        added, self._added = self._added, {}
+        for job, at in added.items():
+            if at >= self.feed.asked_at and job in before and job not in self.pods:
+                # Made after the list was; the watch that begins now tells of it.
+                self.pods[job], self._added[job] = before[job], at
         for job, pod in before.items():
             if job not in self.pods or self.pods[job].uid != pod.uid:
                 self.on_gone(pod)
@@ -61,8 +73,8 @@ class Cluster:
                 self.on_change(pod)
         self.on_list()
 
-    def _pod_changed(self, kind: str, item: dict[str, Any]) -> None:
-        pod = read_pod(item)
+    def _pod_changed(self, kind: str, pod: Pod) -> None:
+        self._added.pop(pod.job, None)
         if kind == "DELETED":
             self.pods.pop(pod.job, None)
             self.on_gone(pod)
@@ -71,14 +83,12 @@ class Cluster:
             self.pods[pod.job] = pod
             self.on_change(pod)
 
-    def _events_listed(self, items: Iterable[dict[str, Any]]) -> None:
-        found = [event for item in items if (event := _ours(item))]
+    def _events_listed(self, found: Iterable[Event]) -> None:
         for event in sorted(found, key=lambda one: one.at):
             self._note(event)
 
-    def _event(self, kind: str, item: dict[str, Any]) -> None:
-        event = _ours(item)
-        if event is not None and kind != "DELETED":
+    def _event(self, kind: str, event: Event) -> None:
+        if kind != "DELETED":
             self._note(event)
 
     def _note(self, event: Event) -> None:

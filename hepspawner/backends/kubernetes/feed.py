@@ -33,15 +33,19 @@ class Feed:
         renewal: float,
         log: Log,
         names: tuple[str, str],
+        read: Callable[[dict[str, Any]], Any],
     ):
         """`renewal`: seconds after which a watch is begun anew, so that one that hangs is noticed; `names`: of the
-        backend and of what is watched, for the log and the metric."""
+        backend and of what is watched, for the log and the metric; `read`: cuts an object down to what is asked of it,
+        None: nothing is."""
         self._client, self._path, self._query = client, path, query
-        self._renewal, self._log, self._names = renewal, log, names
-        self.on_list: Callable[[list[dict[str, Any]]], None] = lambda items: None
-        """Called with all objects, whenever they had to be listed."""
-        self.on_event: Callable[[str, dict[str, Any]], None] = lambda kind, item: None
-        """Called with ADDED, MODIFIED or DELETED, and the object."""
+        self._renewal, self._log, self._names, self._read = renewal, log, names, read
+        self.on_list: Callable[[list[Any]], None] = lambda found: None
+        """Called with all that was read, whenever it had to be listed."""
+        self.on_event: Callable[[str, Any], None] = lambda kind, thing: None
+        """Called with ADDED, MODIFIED or DELETED, and what was read."""
+        self.asked_at = float("-inf")
+        """When the last list was begun, by the loop's clock: it need not have what was made since."""
         self._task: asyncio.Task[None] | None = None
         self._version = ""
         self._fresh = asyncio.Event()
@@ -95,6 +99,8 @@ class Feed:
                 if isinstance(error, ApiError) and error.status == _GONE:
                     self._log.info("backend %s: too much happened to follow its %s: listing them", *self._names)
                     self._version = ""
+                elif not isinstance(error, BackendError):
+                    self._version = ""  # of what happened something may not have been taken in: look at all again
                 self._failed(error)
             finally:
                 self._watching = False
@@ -106,10 +112,14 @@ class Feed:
 
     async def _look(self) -> None:
         if not self._version:
-            answer = await self._client().list(self._path, **self._query)
+            self.asked_at = asyncio.get_running_loop().time()
+            found, version = [], ""
+            async for page in self._client().list(self._path, **self._query):
+                found += [thing for item in page.get("items") or [] if (thing := self._read(item)) is not None]
+                version = str(page["metadata"]["resourceVersion"])
             self.lists += 1
-            self._version = str(answer["metadata"]["resourceVersion"])
-            self.on_list(answer.get("items") or [])
+            self._version = version
+            self.on_list(found)
             self._good()
         began = asyncio.get_running_loop().time()
         seconds = max(2, self._renewal * random.uniform(0.8, 1.0))
@@ -118,8 +128,8 @@ class Feed:
             async for event in events:
                 self._version = str(event["object"]["metadata"]["resourceVersion"])
                 self._good()
-                if event["type"] != "BOOKMARK":
-                    self.on_event(event["type"], event["object"])
+                if event["type"] != "BOOKMARK" and (thing := self._read(event["object"])) is not None:
+                    self.on_event(event["type"], thing)
         self._good()
         if asyncio.get_running_loop().time() - began < 1:
             await asyncio.sleep(1)  # a server that ends watches at once must not be asked all the time

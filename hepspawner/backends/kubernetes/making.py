@@ -1,7 +1,8 @@
 """Making what belongs to a session: its pod, Secret and Service, the launcher's ConfigMap, the user's claim."""
 
 import asyncio
-from collections.abc import Callable
+import random
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..base import BackendError, Tag
@@ -10,7 +11,7 @@ from . import words
 from .client import ApiError, Client
 from .config import KubernetesConfig
 from .names import OWNER
-from .reading import Pod, read_pod
+from .reading import Event, Pod, read_pod
 from .volumes import claim_name, home_of
 
 _PATIENCE = 60.0
@@ -22,7 +23,8 @@ class Maker:
 
     def __init__(self, config: KubernetesConfig, client: Callable[[], Client]):
         self._config, self._client = config, client
-        self._launcher_in: set[str] = set()
+        self._launcher_in: dict[str, float] = {}
+        """Namespaces that have the ConfigMap; since when its absence would be news, in seconds since the epoch."""
 
     async def start(
         self, namespace: str, made: dict[str, Any], tag: Tag, job_input: dict[str, Any], noted: Callable[[Pod], None]
@@ -46,32 +48,58 @@ class Maker:
 
     async def _surely(self, namespace: str | None, thing: dict[str, Any], read: bool = True) -> dict[str, Any]:
         """Make an object, or find that it is made. Raises BackendError: there is none, or it cannot be told."""
+
+        async def make(client: Client) -> dict[str, Any]:
+            try:
+                return await client.create(namespace, thing)
+            except ApiError as error:
+                if error.status != 409 or error.reason != "AlreadyExists":
+                    raise
+            # Of an attempt that seemed to fail.
+            return await client.get(thing["kind"], str(namespace), thing["metadata"]["name"]) if read else {}
+
+        try:
+            try:
+                return await self._insist(make)
+            except ApiError as error:
+                if error.status != 404 or f'namespaces "{namespace}" not found' not in str(error):
+                    raise
+            # A new user's own one. What comes next may be asked of a server that has not heard of it.
+            await self._surely(None, builder.namespace(str(namespace)), read=False)
+            return await self._insist(make, 404)
+        except ApiError as error:
+            if error.status is None:
+                raise
+            raise BackendError(words.refusal(str(error))) from None
+
+    async def _insist(self, ask: Callable[[Client], Awaitable[dict[str, Any]]], *soon: int) -> dict[str, Any]:
+        """Ask until it is known what came of it, and that is none of some statuses that will `soon` be others.
+
+        Raises ApiError.
+        """
         deadline = asyncio.get_running_loop().time() + _PATIENCE
         while True:
             try:
-                return await self._client().create(namespace, thing)
+                return await ask(self._client())
             except ApiError as error:
-                if error.status == 409 and error.reason == "AlreadyExists":
-                    # Of an attempt that seemed to fail.
-                    name = thing["metadata"]["name"]
-                    return await self._client().get(thing["kind"], str(namespace), name) if read else {}
-                if error.status == 404 and f'namespaces "{namespace}" not found' in str(error):
-                    await self._surely(None, builder.namespace(str(namespace)), read=False)  # a new user's own one
-                    continue
-                if error.status is not None:
-                    raise BackendError(words.refusal(str(error))) from None
-                if asyncio.get_running_loop().time() > deadline:
+                # A conflict is of many who count against one quota at once.
+                again = error.status in (None, *soon) or error.reason == "Conflict"
+                if not again or asyncio.get_running_loop().time() > deadline:
                     raise
-            await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(_AGAIN * random.uniform(0.5, 1.5))
 
     async def _launcher(self, namespace: str) -> None:
         if namespace not in self._launcher_in:
             await self._surely(namespace, builder.launcher_map(), read=False)
-            self._launcher_in.add(namespace)
+            self._launcher_in.setdefault(namespace, 0.0)
 
-    def launcher_is_gone(self, namespace: str) -> None:
-        """Somebody removed the ConfigMap: the next start makes it again."""
-        self._launcher_in.discard(namespace)
+    async def launcher_again(self, namespace: str, trouble: Event) -> None:
+        """Make the ConfigMap again, if it is what a pod lacks whose volumes cannot be mounted: the kubelet looks again
+        and again. Raises BackendError."""
+        name = builder.launcher_map()["metadata"]["name"]
+        if name in trouble.message and trouble.at > self._launcher_in.get(namespace, 0.0):
+            self._launcher_in[namespace] = trouble.at
+            await self._surely(namespace, builder.launcher_map(), read=False)
 
     async def _home(self, namespace: str, tag: Tag) -> None:
         """See that a user's claim is there, and his. Raises BackendError."""
@@ -80,7 +108,7 @@ class Maker:
             return
         name = claim_name(self._config, tag)
         try:
-            found = await self._client().get("PersistentVolumeClaim", namespace, name)
+            found = await self._insist(lambda client: client.get("PersistentVolumeClaim", namespace, name))
         except ApiError as error:
             if error.status != 404:
                 raise BackendError(words.refusal(str(error))) from None
