@@ -145,7 +145,7 @@ class KubernetesBackend(Backend):
             status = words.HALF_MADE
         if "FailedMount" in seen.events:
             self._maker.launcher_is_gone(pod.namespace)
-        if status.phase is Phase.ENDED:
+        if status.phase is Phase.ENDED or status.hopeless:
             self._words[pod.job] = words.last_words(pod)
         self._tell(pod, status)
 
