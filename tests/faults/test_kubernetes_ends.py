@@ -68,18 +68,6 @@ async def test_events_that_the_store_forgot_are_listed_again(
     assert "/no/such is not a directory" in await other.hopeless()
 
 
-# --- nodes
-
-
-async def test_a_node_is_emptied(join: Join, cluster: Kubernetes) -> None:
-    server = await (await Server(join()).submit()).running()
-    cluster.kubectl("taint", "node", NODE, "maintenance=now:NoExecute")
-    try:
-        assert f"its node {NODE} went away" in (await server.ended()).reason
-    finally:
-        cluster.kubectl("taint", "node", NODE, "maintenance-")
-
-
 async def test_a_node_goes_away(join: Join, cluster: Kubernetes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kubernetes removes the pods of such a node by itself, after a minute."""
     monkeypatch.setattr("tests.faults.kube.PATIENCE", 150)
