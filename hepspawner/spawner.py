@@ -228,12 +228,12 @@ class HEPSpawner(Spawner):
         run.base_url = self.server.base_url if self.server else ""
         run.secrets = lambda: [self.api_token] if self.api_token else []
         run.on_end = self._ended
-        run.on_image = self._image_found
+        run.on_news = self._save_run
         self.runtime.add(run)
 
-    def _image_found(self) -> None:
-        """Save what runs: a hub that comes after this one, and the user's next start, must know it."""
-        self.last_image = self.run.image if self.run else self.last_image
+    def _save_run(self) -> None:
+        """Save what runs, and how far it is: a hub that comes after this one, and the user's next start, must know."""
+        self.last_image = (self.run.image if self.run else {}) or self.last_image
         self._store(state=self.get_state())
 
     def _ended(self) -> None:
@@ -291,7 +291,8 @@ class HEPSpawner(Spawner):
         run.job = run.job or await backend.find(run.tag)
         if run.job is not None:
             # A server that was not started yet has nothing to save; its launcher may not even hear the polite request.
-            await backend.cancel(run.job, run.tag, GRACE if "starting" in run.times and not now else 0)
+            started = run.url or "starting" in run.times
+            await backend.cancel(run.job, run.tag, GRACE if started and not now else 0)
         run.end(Failure("The server was stopped."))
 
     async def get_url(self) -> str:

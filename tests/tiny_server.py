@@ -5,13 +5,15 @@
     tiny crash           says why and ends with exit code 3
 
 Its answers, below its own prefix: facts (its process), hub (what the hub's API says to its token), die (it ends),
-daemon (it starts a process that leaves its session and ignores SIGTERM); everything else: {}.
+daemon (it starts a process that leaves its session and ignores SIGTERM), unsaved (once SIGTERM comes it needs two
+seconds, and then asks the hub for /user?saved=1); everything else: {}.
 """
 
 import json
 import os
 import signal
 import sys
+import threading
 import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,9 +33,9 @@ def facts() -> dict:
     }
 
 
-def ask_hub() -> dict:
+def ask_hub(query: str = "") -> dict:
     """Who the hub says that this server's token belongs to."""
-    url = os.environ["JUPYTERHUB_API_URL"] + "/user"
+    url = os.environ["JUPYTERHUB_API_URL"] + "/user" + query
     request = urllib.request.Request(url, headers={"Authorization": "token " + os.environ["JUPYTERHUB_API_TOKEN"]})
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -58,10 +60,27 @@ def daemon() -> dict:
     return {"pid": int(os.read(read, 20))}
 
 
+unsaved = threading.Event()
+
+
+def change() -> dict:
+    unsaved.set()
+    return {}
+
+
+def save(number: int, _: object) -> None:
+    """The handler of SIGTERM."""
+    if unsaved.is_set():
+        time.sleep(2)  # Kubernetes gives a second in any case
+        ask_hub("?saved=1")
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name = urlsplit(self.path).path.rpartition("/")[2]
-        answer = {"facts": facts, "hub": ask_hub, "daemon": daemon}.get(name, dict)()
+        answer = {"facts": facts, "hub": ask_hub, "daemon": daemon, "unsaved": change}.get(name, dict)()
         body = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -83,6 +102,7 @@ def main() -> None:
         sys.exit(3)
     while mode == "wait" and os.path.exists(sys.argv[2]):
         time.sleep(0.01)
+    signal.signal(signal.SIGTERM, save)
     url = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
     ThreadingHTTPServer((url.hostname, url.port), Handler).serve_forever()
 

@@ -84,8 +84,8 @@ class Run:
         """What Apptainer said last of the image that it pulls."""
         self.answer_claim: Callable[[str, int], Any] | None = None
         """Makes the answer to a claim; set by the spawner, awaited by the handler."""
-        self.on_image: Callable[[], None] = lambda: None
-        """Called when it is known what runs; set by the spawner."""
+        self.on_news: Callable[[], None] = lambda: None
+        """Called when a hub that comes after this one has more to know; set by the spawner."""
         self.secrets: Callable[[], list[str]] = list
         """What must not be shown in a log; set by the spawner."""
         self.on_end: Callable[[], None] = lambda: None
@@ -117,7 +117,10 @@ class Run:
 
     def mark(self, step: str) -> None:
         """Note that a step was reached, the first time it is, and wake who waits."""
-        self.times.setdefault(step, time.time())
+        if step not in self.times:
+            self.times[step] = time.time()
+            if step == "starting":
+                self.on_news()
         self._wake()
 
     @property
@@ -133,7 +136,7 @@ class Run:
         found = {"name": self.image_name, "tag": tag, "place": place, "real": real, "digest": digest}
         if found != self.image:
             self.image = found
-            self.on_image()
+            self.on_news()
             self._wake()
 
     def pulls(self, text: str) -> None:

@@ -37,7 +37,8 @@ class Watch:
         elif status.phase is Phase.LOST:
             await self._job_is_lost(run, status)
         elif status.phase is Phase.QUEUED and status.hopeless:
-            self.give_up(run, Failure(f"The job would wait for ever: {status.reason}.", status.advice))
+            log = await self._last_words(run, status)
+            self.give_up(run, Failure(f"The job would wait for ever: {status.reason}.", status.advice, log))
         elif status.phase is Phase.QUEUED and status.again and "claimed" in run.times:
             # Started again it would find its ticket used, and perhaps be on another node.
             self.give_up(run, Failure("The server is gone: its job was stopped and sent back to the queue.", _AGAIN))
@@ -50,16 +51,20 @@ class Watch:
 
     async def job_ended(self, run: Run, status: JobStatus) -> None:
         """A job is over: all that is known where its launcher could not report it."""
-        words: list[str] = []
+        log = await self._last_words(run, status)
+        run.end(_gone(status, log), 1 if status.exit_code is None else status.exit_code)
+
+    async def _last_words(self, run: Run, status: JobStatus) -> list[str]:
+        """The last lines that a job wrote, where it came to that and they can be had."""
         started = "starting" in run.times
         ran = started or status.host or status.exit_code is not None
-        if ran and run.job is not None:
-            try:
-                asked = self._backend(run).last_words(run.job, run.tag, started)
-                words = await asyncio.wait_for(asked, _WORDS_DEADLINE)
-            except (BackendError, asyncio.TimeoutError):
-                pass
-        run.end(_gone(status, clean_log(words, run.secrets())), 1 if status.exit_code is None else status.exit_code)
+        if not ran or run.job is None:
+            return []
+        try:
+            asked = self._backend(run).last_words(run.job, run.tag, started)
+            return clean_log(await asyncio.wait_for(asked, _WORDS_DEADLINE), run.secrets())
+        except (BackendError, asyncio.TimeoutError):
+            return []
 
     async def ended_by_others(self, run: Run, failure: Failure, exit_code: int) -> None:
         """A launcher was ended, or its server killed, and not by us: the engine may know by whom, and why."""

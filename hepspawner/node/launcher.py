@@ -603,6 +603,8 @@ class Session:
                 return reason
             self.notes.append("port %d was taken by another process on %s" % (self.port, NODE))
             self.note_in_log(self.notes[-1])
+            if self.job.get("port_needed"):
+                raise Failure("failed", self.notes[-1] + ", and the server can be reached at no other")
             self.port = bindable(0)
         raise Failure("failed", "; ".join(self.notes[-1 - RESTARTS:]))
 
@@ -778,7 +780,7 @@ def main(path=None):
         return BAD_JOB
     adopt_orphans()
     body = {"ticket": job["ticket"], "claimant": os.urandom(16).hex(), "host": None,
-            "port": bindable(job.get("port") or 0) or bindable(0)}
+            "port": job["port"] if job.get("port_needed") else bindable(job.get("port") or 0) or bindable(0)}
 
     def ask():
         body["host"] = body["host"] or reachable(job.get("address"), job["hub"])

@@ -93,7 +93,7 @@ def test_a_start_that_fails_after_a_restart_says_why(hub: RealHub, rig: BackendR
 
 
 @on_both
-def test_a_starting_server_becomes_ready(hub: RealHub, rig: BackendRig) -> None:
+def test_a_starting_server_becomes_ready_and_is_stopped_politely(hub: RealHub, rig: BackendRig) -> None:
     user = rig.users[0]
     rig.close_gate()
     hub.begin(user, {"image": "waiting"})
@@ -105,6 +105,11 @@ def test_a_starting_server_becomes_ready(hub: RealHub, rig: BackendRig) -> None:
     hub.ready(user)
     assert server() == before
     usable(hub, user)
+    # and it has its time to save what is open
+    hub.server_get(user, "unsaved")
+    assert hub.stop_server(user).status_code in (202, 204)
+    hub.gone(user)
+    assert "/hub/api/user?saved=1" in hub.new_log()
 
 
 @on_both

@@ -477,6 +477,18 @@ def test_a_squatter_is_never_reported_as_the_server(node):
     assert hub.events("ready") == []
 
 
+def test_a_start_fails_where_the_one_port_is_taken_at_which_it_is_reached(node):
+    hub = node.hub(node.order(serve()))
+    taken = free_port()
+    hub.squat(taken)
+    run = node.launch(hub, port=taken, port_needed=True)
+    assert run.ended() == 1
+    assert hub.claims[0]["port"] == taken and hub.events("ready") == []
+    (end,) = hub.events("exit")
+    assert end["reason"] == "failed" and f"port {taken} was taken" in end["message"]
+    assert "can be reached at no other" in end["message"]
+
+
 def test_ports_taken_again_and_again(node):
     hub = node.hub(None)
     ask = "import os, urllib.request\nurllib.request.urlopen('http://127.0.0.1:%d/' + os.environ['PORT'])\n"

@@ -237,6 +237,14 @@ SCHEDULER = {
     "0/2 nodes are available: 2 node(s) were unschedulable.": "2 are closed by an admin",
     "0/2 nodes are available: 2 node(s) didn't match node selector.": "2 are not of the kind that was asked for",
     "0/1 nodes are available: 1 pod has unbound immediate PersistentVolumeClaims.": "its volume is not made yet",
+    "0/2 nodes are available: 2 Insufficient habana.ai/gaudi.": "2 have no habana.ai/gaudi free",
+    # since 1.24, and since 1.29
+    "0/3 nodes are available: 1 Insufficient memory, 2 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are "
+    "available: 3 No preemption victims found for incoming pod.": "2 have no nvidia.com/gpu free",
+    "0/2 nodes are available: 1 Insufficient amd.com/gpu, 1 node(s) had untolerated taint {a.b/c: d}. no new claims "
+    "to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.": (
+        "none of 2 nodes has room: 1 have no amd.com/gpu free, 1 are kept for others ("
+    ),
     "something new": "Kubernetes says: something new",
 }
 
@@ -246,11 +254,6 @@ def test_why_no_node_has_room(said: str) -> None:
     soon, late = (status(raw_pod(unscheduled(said), node=""), late) for late in (False, True))
     assert SCHEDULER[said] in soon.reason and said in soon.reason
     assert (soon.hopeless, late.hopeless) == (False, True) and late.advice
-
-
-def test_a_claim_that_is_not_there_is_told_at_once() -> None:
-    found = status(raw_pod(unscheduled('persistentvolumeclaim "cvmfs" not found'), node=""))
-    assert found.hopeless and "its volume cvmfs is not there" in found.reason
 
 
 def test_steps_on_the_node() -> None:

@@ -140,7 +140,7 @@ def run():
 
 def test_what_a_node_found_is_noted(run):
     hub, saved = Hub(), []
-    run.on_image = lambda: saved.append(dict(run.image))
+    run.on_news = lambda: saved.append(dict(run.image))
     report = {"place": TAG, "real": flat(OLD), "images": [[TAG, "sandbox", flat(OLD)]]}
     assert take_report(hub, run, report) == {TAG: flat(OLD)}
     take_report(hub, run, report)  # `ready` says it again

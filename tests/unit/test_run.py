@@ -59,6 +59,17 @@ def test_the_claim_survives_a_restart_of_the_hub(run):
     restored.claim(FIRST)
 
 
+def test_each_step_of_the_server_is_saved_once(run):
+    """A hub that comes after this one must know that there is something to end politely."""
+    saved = []
+    run.on_news = lambda: saved.append((sorted(run.times), run.url))
+    for _ in range(2):
+        run.mark("starting")
+    for _ in range(2):
+        run.ready("http://node:1")
+    assert saved == [(["starting"], None), (["ready", "starting"], "http://node:1")]
+
+
 def test_what_is_saved_is_all_and_no_secret(run):
     run.job, run.places, run.also = "7:1", ["/cvmfs/base"], ["/cvmfs/other"]
     run.runs_from("/cvmfs/u.ch/base", "/cvmfs/u.ch/.flat/8e/8e1e32f4ab12cd")

@@ -115,7 +115,7 @@ class KubernetesBackend(Backend):
     def _look_after(self, cluster: Cluster) -> None:
         for pod in list(cluster.pods.values()):
             # Patience comes to an end without anything happening, and an end is told though telling of it failed once.
-            if pod.waits or (pod.over and pod.job not in self._ends):
+            if pod.waits or (pod.ended and pod.job not in self._ends):
                 self._changed(pod)
         self._sweep(cluster.pods.values())
 
@@ -150,7 +150,7 @@ class KubernetesBackend(Backend):
             status = words.HALF_MADE
         if trouble := seen.events.get("FailedMount"):
             self._spawn(self._maker.launcher_again(pod.namespace, trouble))
-        if status.phase is Phase.ENDED:
+        if status.phase is Phase.ENDED or status.hopeless:
             self._words[pod.job] = words.last_words(pod)
         self._tell(pod, status)
 

@@ -43,6 +43,7 @@ class Maker:
         if self._config.connect == "service":
             service = await self._surely(namespace, builder.service(self._config, tag, owner))
             job_input["address"] = service["spec"]["clusterIP"]
+            job_input["port_needed"] = True
         # Owned by the pod, and so after it: a hub that dies in between leaves no Secret behind. The kubelet waits.
         await self._surely(namespace, builder.secret(tag, owner, job_input), read=False)
 

@@ -1,7 +1,7 @@
 """What the API server says of pods and events, cut down to what is asked of it. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +30,8 @@ class State:
     message: str = ""
     exit_code: int | None = None
     signal: int = 0
+    before: "State | None" = None
+    """How it ended the last time, where it is started again and again."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class Pod:
     message: str = ""
     unscheduled: str = ""
     """Why no node has room for it; empty where one was found, or nobody looked yet."""
+    scheduled: float = 0.0
+    """When a node was found; 0 where none was."""
+    restart: str = "Never"
+    """Its restartPolicy."""
     leaving: bool = False
     """It was deleted, and what runs of it is being ended."""
     ready: bool = False
@@ -63,6 +69,13 @@ class Pod:
     def waits(self) -> bool:
         """Whether the server's container does not run yet."""
         return not self.over and (self.server is None or self.server.kind == "waiting")
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server ended and will not be started again, whatever other containers do."""
+        if self.server is None or self.server.kind != "terminated":
+            return self.over
+        return self.over or self.restart == "Never" or (self.restart == "OnFailure" and not self.server.exit_code)
 
     @property
     def over(self) -> bool:
@@ -102,10 +115,11 @@ def seconds(text: str | None) -> float:
 def read_pod(raw: Mapping[str, Any]) -> Pod:
     """A pod as the API server writes it."""
     metadata, spec, status = raw.get("metadata") or {}, raw.get("spec") or {}, raw.get("status") or {}
-    states = {one.get("name"): _state(one.get("state") or {}) for one in _containers(status)}
+    states = {one.get("name"): _state_of(one) for one in _containers(status)}
     server = states.pop(CONTAINER, None)
     conditions = {one.get("type"): one for one in status.get("conditions") or []}
     scheduled = conditions.get("PodScheduled") or {}
+    placed = scheduled.get("status") == "True"
     unscheduled = str(scheduled.get("message") or "") if scheduled.get("reason") == "Unschedulable" else ""
     return Pod(
         name=str(metadata.get("name")),
@@ -118,6 +132,8 @@ def read_pod(raw: Mapping[str, Any]) -> Pod:
         reason=str(status.get("reason") or ""),
         message=str(status.get("message") or ""),
         unscheduled=unscheduled if scheduled.get("status") == "False" else "",
+        scheduled=seconds(scheduled.get("lastTransitionTime")) if placed else 0.0,
+        restart=str(spec.get("restartPolicy") or "Never"),
         leaving=bool(metadata.get("deletionTimestamp")),
         ready=(conditions.get("Ready") or {}).get("status") == "True",
         server=server,
@@ -127,6 +143,11 @@ def read_pod(raw: Mapping[str, Any]) -> Pod:
 
 def _containers(status: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
+def _state_of(container: Mapping[str, Any]) -> State:
+    before = (container.get("lastState") or {}).get("terminated")
+    return replace(_state(container.get("state") or {}), before=_state({"terminated": before}) if before else None)
 
 
 def _state(raw: Mapping[str, Any]) -> State:

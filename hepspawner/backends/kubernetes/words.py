@@ -14,6 +14,8 @@ _SIZE = "Ask for less, or for another GPU, or try again later."
 _MOST = 300
 _SECRET = 5.0
 """Seconds that a pod may wait for its Secret; the kubelet looks again and again."""
+_CLAIM = 30.0
+"""Seconds in which the scheduler may not have heard yet of a claim that was made right before the pod."""
 
 # Why a container cannot start: it will not, however long one waits.
 _HOPELESS = {
@@ -28,13 +30,14 @@ _HOPELESS = {
     "ContainerCannotRun": ("its container could not be started", "The image may lack Python, or tell the admins."),
 }
 _MISSING = re.compile(r'persistentvolumeclaim "([^"]*)" not found')
-_NODES = re.compile(r"^(\d+)/(\d+) nodes are available: (.*)$", re.DOTALL)
+# Since 1.24 a further sentence tells why no other pod is thrown out for it.
+_NODES = re.compile(r"^(\d+)/(\d+) nodes are available: (.*?)(?:\. .*)?$", re.DOTALL)
 # Of "0/3 nodes are available: …" what each part means; the number before it says for how many nodes.
 _NO_ROOM = (
     (re.compile(r"Insufficient cpu"), "have too few free cores"),
     (re.compile(r"Insufficient memory"), "have too little free memory"),
     (re.compile(r"Insufficient (?:ephemeral-storage)"), "have too little free disk"),
-    (re.compile(r"Insufficient (\S+?\.com/\S+?)\.?$"), "have no {} free"),
+    (re.compile(r"Insufficient (\S+/\S+?)\.?$"), "have no {} free"),
     (re.compile(r"(?:had|had untolerated) taint"), "are kept for others"),
     (re.compile(r"were unschedulable"), "are closed by an admin"),
     (re.compile(r"didn't match"), "are not of the kind that was asked for"),
@@ -44,13 +47,14 @@ _NO_ROOM = (
 
 def waiting_of(message: str) -> str:
     """What the scheduler says, in words, and its own beside them: ``0/3 nodes are available: 3 Insufficient cpu.``"""
-    message = message.strip()[:_MOST]
+    message = message.strip()
+    said = message[:_MOST]
     if missing := _MISSING.search(message):
-        return f"its volume {missing[1]} is not there ({message})"
+        return f"its volume {missing[1]} is not there ({said})"
     if "unbound immediate PersistentVolumeClaims" in message:
-        return f"its volume is not made yet ({message})"
+        return f"its volume is not made yet ({said})"
     if not (match := _NODES.match(message)):
-        return f"Kubernetes says: {message}"
+        return f"Kubernetes says: {said}"
     parts = []
     for part in match[3].split(", "):
         number, _, text = part.strip().partition(" ")
@@ -59,14 +63,14 @@ def waiting_of(message: str) -> str:
                 parts.append(f"{number} {words.format(*found.groups())}")
                 break
     if not parts:
-        return f"none of {match[2]} nodes can have it ({message})"
-    return f"none of {match[2]} nodes has room: {', '.join(parts)} ({message})"
+        return f"none of {match[2]} nodes can have it ({said})"
+    return f"none of {match[2]} nodes has room: {', '.join(parts)} ({said})"
 
 
 def status_of(seen: Seen, now: float, patience: float) -> JobStatus:
-    """What a pod does. `patience`: seconds that it may wait for a node or a volume."""
+    """What a pod does. `patience`: seconds that it may wait for a node, and then there for its volumes."""
     pod = seen.pod
-    if pod.over:
+    if pod.ended:
         return end_of(pod, seen.events)
     if pod.server is not None and pod.server.kind == "running":
         why = "it is being ended" if pod.leaving else ""
@@ -74,13 +78,14 @@ def status_of(seen: Seen, now: float, patience: float) -> JobStatus:
     failed = next((one for one in pod.others if one[1].kind == "terminated" and one[1].exit_code), None)
     if failed and pod.phase == "Failed":
         return end_of(pod)
-    late = now - pod.created > patience
-    return _on_node(pod, seen.events, late) if pod.node else _without_node(pod, seen.events, late)
+    if pod.node:
+        return _on_node(pod, seen.events, now - (pod.scheduled or pod.created) > patience)
+    return _without_node(pod, seen.events, now - pod.created, patience)
 
 
 def is_half_made(seen: Seen) -> bool:
     """Whether a pod lacks its Secret long after that should have been made: whoever made the pod ended in between."""
-    trouble = _trouble(seen.events)
+    trouble = _trouble(seen.events, *_VOLUMES)
     lacks = trouble is not None and f'secret "{seen.pod.name}" not found' in trouble.message
     return trouble is not None and lacks and trouble.at - seen.pod.created > _SECRET
 
@@ -88,14 +93,17 @@ def is_half_made(seen: Seen) -> bool:
 HALF_MADE = JobStatus(Phase.QUEUED, "the hub ended before all was made that it needs", None, _AGAIN, True)
 
 
-def _trouble(events: Mapping[str, Event]) -> Event | None:
-    """What is wrong with a volume, as long as it is: once all are mounted comes the image."""
-    trouble = events.get("FailedMount") or events.get("FailedAttachVolume")
+_VOLUMES = ("FailedMount", "FailedAttachVolume")
+
+
+def _trouble(events: Mapping[str, Event], *reasons: str) -> Event | None:
+    """What is wrong with volumes or the network, as long as it is: after them comes the image."""
+    trouble = next((events[reason] for reason in reasons if reason in events), None)
     later = [one for one in (events.get("Pulling"), events.get("Pulled")) if one and trouble and one.at >= trouble.at]
     return None if later else trouble
 
 
-def _without_node(pod: Pod, events: Mapping[str, Event], late: bool) -> JobStatus:
+def _without_node(pod: Pod, events: Mapping[str, Event], age: float, patience: float) -> JobStatus:
     said = pod.unscheduled or getattr(events.get("FailedScheduling"), "message", "")
     if not said:
         return JobStatus(Phase.QUEUED, "the scheduler has not looked at it yet")
@@ -103,9 +111,9 @@ def _without_node(pod: Pod, events: Mapping[str, Event], late: bool) -> JobStatu
     if "TriggeredScaleUp" in events:
         words = f"a node is being started for it; {words}"
     missing = bool(_MISSING.search(said))
-    volume = missing or "PersistentVolumeClaims" in said
-    advice = _ADMINS if volume else _SIZE
-    return JobStatus(Phase.QUEUED, words, None, advice if late or missing else "", late or missing)
+    late = age > (min(_CLAIM, patience) if missing else patience)
+    advice = _ADMINS if missing or "PersistentVolumeClaims" in said else _SIZE
+    return JobStatus(Phase.QUEUED, words, None, advice if late else "", late)
 
 
 def _on_node(pod: Pod, events: Mapping[str, Event], late: bool) -> JobStatus:
@@ -116,13 +124,15 @@ def _on_node(pod: Pod, events: Mapping[str, Event], late: bool) -> JobStatus:
             said = _said(state.message or getattr(events.get("Failed"), "message", ""), state.reason)
             return JobStatus(Phase.QUEUED, f"{text}{where} ({said})", None, advice, True, host=pod.node)
     on = f"on node {pod.node}"
-    trouble = _trouble(events)
-    if trouble is not None and not (pod.server and pod.server.reason == "PodInitializing"):
+    begun = any(state.kind != "waiting" for _, state in pod.others)  # with all volumes, on the network
+    trouble = None if begun else _trouble(events, *_VOLUMES)
+    if trouble is not None:
         text = f"a volume cannot be mounted {on} ({_said(trouble.message)})"
         never = "hostPath type check failed" in trouble.message or late
         return JobStatus(Phase.QUEUED, text, None, _ADMINS if never else "", never, host=pod.node)
-    if "FailedCreatePodSandBox" in events:
-        text = f"the node cannot make its network yet ({_said(events['FailedCreatePodSandBox'].message)})"
+    trouble = None if begun else _trouble(events, "FailedCreatePodSandBox")
+    if trouble is not None:
+        text = f"the node cannot make its network yet ({_said(trouble.message)})"
         return JobStatus(Phase.QUEUED, text, None, _ADMINS if late else "", late, host=pod.node)
     steps = {one.reason: one for one in events.values()}
     pulling, pulled = steps.get("Pulling"), steps.get("Pulled")
@@ -192,9 +202,10 @@ def _container_end(pod: Pod, name: str, state: State, ended: object) -> JobStatu
 
 
 def last_words(pod: Pod) -> list[str]:
-    """The last lines of the logs of containers that failed, as Kubernetes keeps them."""
+    """The last lines of the logs of containers that failed, now or before, as Kubernetes keeps them."""
     states = [*(state for _, state in pod.others), *([pod.server] if pod.server else [])]
-    return [line for one in states if one.kind == "terminated" and one.exit_code for line in one.message.splitlines()]
+    ends = [one if one.kind == "terminated" else one.before for one in states]
+    return [line for one in ends if one and one.exit_code for line in one.message.splitlines()]
 
 
 # What the API server says when it refuses → what is wrong, for the user. The first that is found counts.
