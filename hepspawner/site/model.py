@@ -360,6 +360,10 @@ class BackendConfig(Model):
         """Whether it can run an image of the site, or one that a user brings: a path or a full reference."""
         return isinstance(image, str) or bool(image.places)
 
+    def objections(self, site: "Site", name: str) -> list[str]:
+        """What is wrong with it, as the backend `name`, in view of the rest of the site."""
+        return []
+
 
 class Site(Model):
     """Everything that the admin says, in one file."""

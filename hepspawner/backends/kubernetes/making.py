@@ -9,7 +9,7 @@ from . import pod as builder
 from . import words
 from .client import ApiError, Client
 from .config import KubernetesConfig
-from .names import OWNER
+from .names import HUB, OWNER
 from .reading import Pod, read_pod
 from .volumes import claim_name, home_of
 
@@ -85,11 +85,16 @@ class Maker:
             if error.status != 404:
                 raise BackendError(words.refusal(str(error))) from None
             found = await self._surely(namespace, builder.claim(self._config, made, tag))
-        if owner_of(found) not in (None, tag.user):
+        owner = owner_of(found)
+        if owner is None:
+            mark = f"kubectl annotate -n {namespace} pvc {name} {OWNER}=USER"
+            raise BackendError(f"the claim {name} does not say whose home it is; an admin can: {mark}")
+        if owner != tag.user:
             raise BackendError(f"the claim {name} is another user's home")
 
     async def unmake_home(self, namespace: str, tag: Tag) -> bool:
-        """Remove a user's claim and all that is in it, if it surely is his; whether there was one. Raises ApiError."""
+        """Remove a user's claim and all that is in it; whether there was one. Raises ApiError, and BackendError where
+        it is not surely his, or another hub's."""
         name = claim_name(self._config, tag)
         try:
             found = await self._client().get("PersistentVolumeClaim", namespace, name)
@@ -98,7 +103,10 @@ class Maker:
                 return False
             raise
         if owner_of(found) != tag.user:
-            return False
+            raise BackendError(f"the claim {name} is kept: it does not say that it is the home of {tag.user!r}")
+        # KubeSpawner's have no hub's mark.
+        if (found["metadata"].get("labels") or {}).get(HUB, tag.hub) != tag.hub:
+            raise BackendError(f"the claim {name} is kept: another hub made it")
         await self._client().delete("PersistentVolumeClaim", namespace, name, uid=found["metadata"]["uid"])
         return True
 

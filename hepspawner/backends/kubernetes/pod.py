@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..base import Tag
 from ..tags import write_tag
-from .config import Claim, Identity, KubernetesConfig, Patch
-from .names import HUB, LABEL, OWNER, SESSION, TAG, fill, labels, pod_name
+from .config import WHERE, Claim, Identity, KubernetesConfig, Patch
+from .names import HUB, LABEL, OWNER, SESSION, TAG, fill, label_value, labels, pod_name
 from .patch import merged
 from .volumes import claim_name, quantity, volumes
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ...session import Session
 
 CONTAINER = "server"
-WHERE = "/run/hepspawner"
-"""Where the launcher and its job are in the pod."""
 SPARE = 15
 """Seconds that the launcher has beyond the server's own: it tells the hub of the end."""
 
@@ -98,13 +96,17 @@ def pod(config: KubernetesConfig, session: "Session", tag: Tag, who: Identity | 
 def _metadata(config: KubernetesConfig, tag: Tag) -> dict[str, Any]:
     return {
         "name": pod_name(tag),
-        "labels": {**_filled(config.labels, tag), **labels(tag)},
+        "labels": {**_labels(config.labels, tag), **labels(tag)},
         "annotations": {**_filled(config.annotations, tag), TAG: write_tag(tag)},
     }
 
 
 def _filled(texts: Mapping[str, str], tag: Tag) -> dict[str, str]:
     return {name: fill(text, tag.user, tag.server) for name, text in texts.items()}
+
+
+def _labels(texts: Mapping[str, str], tag: Tag) -> dict[str, str]:
+    return {name: label_value(text, tag.user, tag.server) for name, text in texts.items()}
 
 
 def _resources(config: KubernetesConfig, session: "Session") -> dict[str, Any]:
@@ -152,7 +154,7 @@ def patched(pod: dict[str, Any], patches: Iterable[Patch], tag: Tag, wanted: "Wa
         "metadata": {
             **metadata,
             "name": pod["metadata"]["name"],
-            "labels": {**(metadata.get("labels") or {}), **kept},
+            "labels": {**_labels(metadata.get("labels") or {}, tag), **kept},
             "annotations": {**(metadata.get("annotations") or {}), TAG: pod["metadata"]["annotations"][TAG]},
         },
     }
@@ -218,7 +220,8 @@ def claim(config: KubernetesConfig, made: Claim, tag: Tag) -> dict[str, Any]:
         "kind": "PersistentVolumeClaim",
         "metadata": {
             "name": claim_name(config, tag),
-            "labels": {**_filled(made.labels, tag), LABEL: "hepspawner"},
+            # The hub: another one in the namespace must not remove it.
+            "labels": {**_labels(made.labels, tag), LABEL: "hepspawner", HUB: tag.hub},
             "annotations": {**_filled(made.annotations, tag), OWNER: tag.user},
         },
         "spec": spec,

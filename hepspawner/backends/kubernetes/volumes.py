@@ -52,9 +52,8 @@ def _all(config: KubernetesConfig, mounts: Iterable[Mount], tag: Tag) -> Iterato
     yield {"name": "scratch", "emptyDir": size}, {"mountPath": config.scratch or "/tmp"}
     if config.home is not None:
         yield {"name": "home", **_home(config, tag)}, {"mountPath": home_of(config, tag.user)}
-    targets = set()
+    taken = {*config.places, home_of(config, tag.user)}
     if config.cvmfs is not None:
-        targets.add("/cvmfs")
         # What is mounted on the node later, by autofs or the CSI driver, must come into the pod, too.
         into = {"mountPath": "/cvmfs", "readOnly": True, "mountPropagation": "HostToContainer"}
         if config.cvmfs.claim:
@@ -62,8 +61,9 @@ def _all(config: KubernetesConfig, mounts: Iterable[Mount], tag: Tag) -> Iterato
         else:
             yield {"name": "cvmfs", "hostPath": {"path": config.cvmfs.host_path, "type": "Directory"}}, into
     for mount in mounts:
-        # Kubernetes cannot leave out what a node lacks: it would make an empty directory there.
-        if mount.optional or mount.target in targets:
+        # Kubernetes cannot leave out what a node lacks: it would make an empty directory there. Nor does it take two
+        # mounts in one place, and what a site mounts for all backends may be where a pod has its own.
+        if mount.optional or mount.target in taken:
             continue
         into = {"mountPath": mount.target, "readOnly": mount.read_only, "mountPropagation": "HostToContainer"}
         yield {"hostPath": {"path": mount.source, "type": "Directory"}}, into
