@@ -13,6 +13,7 @@ from hepspawner.backends.kubernetes import KubernetesConfig, names
 from hepspawner.backends.kubernetes.client import ApiError
 from hepspawner.backends.kubernetes.config import Identity
 from hepspawner.backends.kubernetes.making import Maker
+from hepspawner.backends.kubernetes.volumes import volumes
 from hepspawner.site.load import SiteError, load_site
 
 TAG = Tag("0123456789ab", "alice", "", "f" * 32)
@@ -123,7 +124,7 @@ def maker(claims: Claims) -> Maker:
 
 def test_only_a_claim_that_says_whose_it_is_is_mounted() -> None:
     def take(annotations: dict[str, str] | None) -> None:
-        asyncio.run(maker(Claims(claim(annotations)))._home("jupyter", TAG))
+        asyncio.run(maker(Claims(claim(annotations)))._home("jupyter", TAG, None))
 
     take({names.OWNER: "alice"})
     with pytest.raises(BackendError, match="another user's home"):
@@ -134,10 +135,23 @@ def test_only_a_claim_that_says_whose_it_is_is_mounted() -> None:
         take(None)
 
 
+def test_a_home_that_kubespawner_remembered() -> None:
+    """Whatever the template says; but only the user's own."""
+    old = claim({names.OWNER: "alice"})
+    old["metadata"]["name"] = "claim-alice-2dold"
+    claims = Claims(old)
+    asyncio.run(maker(claims)._home("jupyter", TAG, "claim-alice-2dold"))
+    assert list(claims.claims) == ["claim-alice-2dold"]
+    with pytest.raises(BackendError, match="another user's home"):
+        asyncio.run(maker(claims)._home("jupyter", Tag("h", "bob", "", "s"), "claim-alice-2dold"))
+    (volume,) = [one for one in volumes(config(home=HOME), [], TAG, "claim-alice-2dold")[0] if one["name"] == "home"]
+    assert volume["persistentVolumeClaim"]["claimName"] == "claim-alice-2dold"
+
+
 def test_a_home_is_removed_by_the_hub_that_made_it_alone() -> None:
     async def made_and_removed() -> Claims:
         claims = Claims()
-        await maker(claims)._home("jupyter", TAG)
+        await maker(claims)._home("jupyter", TAG, None)
         other = Tag("ba9876543210", "alice", "", "")
         with pytest.raises(BackendError, match="another hub made it"):
             await maker(claims).unmake_home("jupyter", other)

@@ -21,7 +21,16 @@ def config(**more: Any) -> KubernetesConfig:
 
 
 def session(**more: Any) -> Any:
-    plain = {"user": "alice", "cpus": None, "memory": None, "gpu": None, "gpus": 0, "mounts": [], "groups": ()}
+    plain = {
+        "user": "alice",
+        "cpus": None,
+        "memory": None,
+        "gpu": None,
+        "gpus": 0,
+        "mounts": [],
+        "groups": (),
+        "claim": None,
+    }
     return SimpleNamespace(**{**plain, "name": "lab", "container_image": "quay.io/jupyter/base:1", **more})
 
 

@@ -227,7 +227,7 @@ class KubernetesBackend(Backend):
         job = f"{namespace}/{made['metadata']['name']}"
         self._wanted[job] = as_written(tag)
         self._made.add(job)
-        work = asyncio.ensure_future(self._maker.start(namespace, made, tag, job_input, self._note))
+        work = asyncio.ensure_future(self._maker.start(namespace, made, tag, job_input, self._note, session.claim))
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:

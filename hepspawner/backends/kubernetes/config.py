@@ -24,9 +24,8 @@ from ...site.model import (
     Time,
 )
 from . import patch as patches
-from .names import OF_USER, PLACEHOLDERS
+from .names import NAME, OF_USER, PLACEHOLDERS
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _WORD = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _KEY = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_WORD}")
 _VALUE = re.compile(rf"({_WORD})?")
@@ -37,7 +36,7 @@ _TOLERATION = ("key", "operator", "value", "effect", "tolerationSeconds")
 
 
 def _object(value: str) -> str:
-    if not _NAME.fullmatch(value):
+    if not NAME.fullmatch(value):
         raise ValueError("a name in Kubernetes has small letters, digits, - and . only")
     return value
 

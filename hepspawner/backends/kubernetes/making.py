@@ -25,10 +25,17 @@ class Maker:
         self._launcher_in: set[str] = set()
 
     async def start(
-        self, namespace: str, made: dict[str, Any], tag: Tag, job_input: dict[str, Any], noted: Callable[[Pod], None]
+        self,
+        namespace: str,
+        made: dict[str, Any],
+        tag: Tag,
+        job_input: dict[str, Any],
+        noted: Callable[[Pod], None],
+        claim: str | None = None,
     ) -> None:
-        """Make a pod and all that it needs; `noted` is called with the pod. Raises BackendError."""
-        await asyncio.gather(self._launcher(namespace), self._home(namespace, tag))
+        """Make a pod and all that it needs; `noted` is called with the pod; `claim`: see `claim_name`. Raises
+        BackendError."""
+        await asyncio.gather(self._launcher(namespace), self._home(namespace, tag, claim))
         pod = await self._surely(namespace, made)
         noted(read_pod(pod))
         owner = pod["metadata"]
@@ -73,18 +80,18 @@ class Maker:
         """Somebody removed the ConfigMap: the next start makes it again."""
         self._launcher_in.discard(namespace)
 
-    async def _home(self, namespace: str, tag: Tag) -> None:
+    async def _home(self, namespace: str, tag: Tag, kept: str | None) -> None:
         """See that a user's claim is there, and his. Raises BackendError."""
         made = self._config.home.pvc if self._config.home else None
         if made is None:
             return
-        name = claim_name(self._config, tag)
+        name = claim_name(self._config, tag, kept)
         try:
             found = await self._client().get("PersistentVolumeClaim", namespace, name)
         except ApiError as error:
             if error.status != 404:
                 raise BackendError(words.refusal(str(error))) from None
-            found = await self._surely(namespace, builder.claim(self._config, made, tag))
+            found = await self._surely(namespace, builder.claim(self._config, made, tag, kept))
         owner = owner_of(found)
         if owner is None:
             mark = f"kubectl annotate -n {namespace} pvc {name} {OWNER}=USER"

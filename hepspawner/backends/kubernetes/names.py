@@ -14,7 +14,8 @@ OWNER = "hub.jupyter.org/username"
 PREFIX = "jupyter-"
 """Of the names of pods."""
 _PLAIN = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+"""Of most objects."""
 _LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?")
 _MOST = 63
 _KUBESPAWNER = 48
@@ -85,7 +86,7 @@ def label_value(template: str, user: str, server: str = "") -> str:
 def object_name(template: str, user: str, server: str = "", most: int = 253) -> str:
     """The name of a claim or a namespace (`most` 63) that a template makes; a hash where that would be none."""
     name = fill(template, user, server).rstrip("-")
-    if _NAME.fullmatch(name) and len(name) <= most:
+    if NAME.fullmatch(name) and len(name) <= most:
         return name
     return slug(f"{template}\n{user}\n{server}", most=min(most, _MOST))
 

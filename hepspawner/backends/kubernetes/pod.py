@@ -44,7 +44,7 @@ def launcher_map() -> dict[str, Any]:
 def pod(config: KubernetesConfig, session: "Session", tag: Tag, who: Identity | None, grace: int) -> dict[str, Any]:
     """The pod of a session, before the admin's patches. `who`: whose numbers it has, None as its image says;
     `grace`: seconds that its server has to end. Raises ValueError for what no pod can be."""
-    ours, mounts = volumes(config, session.mounts, tag)
+    ours, mounts = volumes(config, session.mounts, tag, session.claim)
     gpu = config.gpus[session.gpu] if session.gpu else None
     # Without a group of the pod's own the file is root's, and the image's user could not read it; nobody else is there.
     mode = 0o444 if who is None else 0o400
@@ -207,8 +207,8 @@ def service(config: KubernetesConfig, tag: Tag, owner: dict[str, Any]) -> dict[s
     return _owned("Service", tag, owner, {"spec": spec})
 
 
-def claim(config: KubernetesConfig, made: Claim, tag: Tag) -> dict[str, Any]:
-    """The claim of a user's home, as it is made where there is none."""
+def claim(config: KubernetesConfig, made: Claim, tag: Tag, kept: str | None = None) -> dict[str, Any]:
+    """The claim of a user's home, as it is made where there is none; `kept`: see `claim_name`."""
     spec: dict[str, Any] = {
         "accessModes": list(made.access_modes),
         "resources": {"requests": {"storage": quantity(made.size)}},
@@ -219,7 +219,7 @@ def claim(config: KubernetesConfig, made: Claim, tag: Tag) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {
-            "name": claim_name(config, tag),
+            "name": claim_name(config, tag, kept),
             # The hub: another one in the namespace must not remove it.
             "labels": {**_labels(made.labels, tag), LABEL: "hepspawner", HUB: tag.hub},
             "annotations": {**_filled(made.annotations, tag), OWNER: tag.user},
