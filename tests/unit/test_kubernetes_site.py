@@ -1,5 +1,6 @@
 """What an admin of a Kubernetes backend may get wrong is told when the site is read; pods of less common keys."""
 
+import asyncio
 import re
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import yaml
 
 from hepspawner.backends.base import Tag
 from hepspawner.backends.kubernetes import KubernetesConfig
+from hepspawner.backends.kubernetes.client import Client
 from hepspawner.backends.kubernetes.pod import Wanted, patched, pod
 from hepspawner.site.load import SiteError, load_site
 from hepspawner.site.model import Mount
@@ -88,6 +90,7 @@ PATCHES: dict[str, tuple[dict[str, Any], str]] = {
         "spec.containers[0].env[0]: must be a mapping with name",
     ),
     "a mapping": ({"spec": {"containers": {"server": {}}}}, "spec.containers: must be a list"),
+    "a text": ({"spec": {"containers": "server"}}, "nothing is left of the container called server"),
     "no containers": ({"spec": {"containers": None}}, "nothing is left of the container called server"),
     "no server": (
         {"spec": {"containers": [{"name": "server", "$patch": "delete"}]}},
@@ -115,6 +118,18 @@ def test_patches_that_look_like_it() -> None:
     labels = {"volumes": "none", "who": "{user_server}", "gone": None, "$patch": "replace"}
     made = built(config(pod_patch={"metadata": {"labels": labels}, "spec": spec}), session(), TAG)
     assert made["spec"]["nodeSelector"] == {"env": "prod"} and made["metadata"]["labels"]["who"] == "alice"
+
+
+def test_a_field_that_kubernetes_does_not_know_is_not_dropped_without_a_word() -> None:
+    asked: dict[str, Any] = {}
+
+    class Asked(Client):
+        async def _call(self, method: str, path: str, body: Any = None, **query: Any) -> dict[str, Any]:
+            asked.update(query)
+            return {}
+
+    asyncio.run(Asked(None, "jupyter").create("jupyter", {"kind": "Pod"}))
+    assert asked == {"fieldValidation": "Strict"}
 
 
 def test_labels_are_such_whatever_people_are_called() -> None:

@@ -74,7 +74,7 @@ def check(patch: dict[str, Any]) -> None:
             raise ValueError(f"metadata.{name}: must be a mapping of texts")
     _check_lists(patch, "")
     containers = merged(_ANY, patch)["spec"].get("containers")
-    if not any(one["name"] == "server" for one in containers or []):
+    if not isinstance(containers, list) or not any(one["name"] == "server" for one in containers):
         raise ValueError("spec.containers: nothing is left of the container called server")
 
 
