@@ -107,6 +107,8 @@ class Session:
     groups: Collection[str] = ()
     auth_state: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """For a backend that needs it."""
+    claim: str | None = None
+    """The claim that KubeSpawner had made for the server's home, where it was the spawner before."""
 
     def order(self) -> dict[str, Any]:
         """The answer to a claim, without the key that authorises reports (docs/protocol.md, section 2)."""

@@ -46,6 +46,8 @@ class HEPSpawner(Spawner):
     """The attempt to run the server that is under way."""
     last_image: Mapping[str, str] = {}
     """What the server ran from, now or the last time: see `Run.image`."""
+    _claim: str | None = None
+    """See `Session.claim`."""
     _accepted: Mapping[str, Any] = {}
     """The last options that were allowed."""
     _chosen: tuple[Choice, Offer] | None = None
@@ -213,6 +215,7 @@ class HEPSpawner(Spawner):
             "scratch": backend.config.scratch,
         }
         session = sessions.session_of(self, choice, {}, run)  # the environment goes by claim
+        session = replace(session, claim=self._claim)
         if backend.needs_auth_state:
             session = replace(session, auth_state=await self.user.get_auth_state() or {})
         try:
@@ -361,7 +364,9 @@ class HEPSpawner(Spawner):
 
     def get_state(self) -> dict[str, Any]:
         """What is saved of a server. Never a token."""
-        last = {"last_image": self.last_image} if self.last_image else {}
+        last: dict[str, Any] = {"last_image": self.last_image} if self.last_image else {}
+        if self._claim:
+            last["pvc_name"] = self._claim
         return {**super().get_state(), **last, **(self.run.state() if self.run else {})}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -369,6 +374,7 @@ class HEPSpawner(Spawner):
         super().load_state(state)
         self._accepted = self.orm_spawner.user_options or {}
         self.last_image = state.get("last_image") or {}
+        self._claim = state.get("pvc_name")  # as KubeSpawner calls it: it remembers a home, whatever its template says
         if "session" in state and self.orm_spawner.server is not None:
             self._take_on(Run.restore(state, self.runtime.tag(self.user.name, self.name, state["session"])))
 

@@ -129,10 +129,10 @@ class Kubernetes:
         tagged = [(pod["metadata"].get("annotations") or {}).get("hepspawner.io/tag", "") for pod in found]
         return [pod for pod, tag in zip(found, tagged, strict=True) if mark in tag]
 
-    def namespace(self, name: str) -> Path:
-        """A namespace with a hub's service account, with the rights of the project's manifest and no other; its
+    def namespace(self, name: str, manifest: str = "rbac.yaml") -> Path:
+        """A namespace with a hub's service account, with the rights of a manifest of the project and no other; its
         kubeconfig."""
-        rights = yaml.safe_load_all((MANIFESTS / "rbac.yaml").read_text())
+        rights = yaml.safe_load_all((MANIFESTS / manifest).read_text())
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         self.apply(*(_in_namespace(one, name) for one in rights))
         return self.kubeconfig(name)
@@ -180,7 +180,9 @@ class Kubernetes:
 
 def _in_namespace(thing: dict[str, Any], namespace: str) -> dict[str, Any]:
     """An object of a manifest, moved to another namespace."""
-    moved = {**thing, "metadata": {**thing["metadata"], "namespace": namespace}}
+    moved = dict(thing)
+    if "namespace" in thing["metadata"]:
+        moved["metadata"] = {**thing["metadata"], "namespace": namespace}
     if "subjects" in thing:
         moved["subjects"] = [{**one, "namespace": namespace} for one in thing["subjects"]]
     return moved

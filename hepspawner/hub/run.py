@@ -119,7 +119,7 @@ class Run:
         """Note that a step was reached, the first time it is, and wake who waits."""
         if step not in self.times:
             self.times[step] = time.time()
-            if step == "starting":
+            if step in ("starting", "ready"):
                 self.on_news()
         self._wake()
 

@@ -194,6 +194,9 @@ def cross_check(data: dict[str, Any], site: Site | None) -> Iterator[tuple[Key, 
                         f"{backend!r} is no backend of this site{nearest(backend, backends)}",
                     )
     if site:
+        for key, backend in site.backends.items():
+            for message in backend.objections(site, key):
+                yield ("backends", key), message
         for i, given in enumerate(site.entries):
             if given.gpu == "required" and not any(
                 backend.gpus

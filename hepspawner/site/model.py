@@ -276,15 +276,22 @@ class CustomImages(Model):
     groups: Groups | None = None
 
 
+def _ordered(show: Any) -> Any:
+    def check(value: Any) -> Any:
+        if value.default > value.max:
+            raise ValueError(f"the default {show(value.default)} is more than max, {show(value.max)}")
+        return value
+
+    return model_validator(mode="after")(check)
+
+
 class Count(Model):
     """A number to choose: default and maximum."""
 
     default: Number = 1
     max: Number
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "Count":
-        return _ordered(self, str)
+    _check = _ordered(str)
 
 
 class Sizes(Model):
@@ -293,9 +300,7 @@ class Sizes(Model):
     default: Size
     max: Size
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "Sizes":
-        return _ordered(self, format_size)
+    _check = _ordered(format_size)
 
 
 class Times(Model):
@@ -304,15 +309,7 @@ class Times(Model):
     default: Time
     max: Time
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "Times":
-        return _ordered(self, format_time)
-
-
-def _ordered(value: Any, show: Any) -> Any:
-    if value.default > value.max:
-        raise ValueError(f"the default {show(value.default)} is more than max, {show(value.max)}")
-    return value
+    _check = _ordered(format_time)
 
 
 class Gpu(Model):
@@ -359,6 +356,10 @@ class BackendConfig(Model):
     def runs(self, image: "Image | str") -> bool:
         """Whether it can run an image of the site, or one that a user brings: a path or a full reference."""
         return isinstance(image, str) or bool(image.places)
+
+    def objections(self, site: "Site", name: str) -> list[str]:
+        """What is wrong with it, as the backend `name`, in view of the rest of the site."""
+        return []
 
 
 class Site(Model):

@@ -69,7 +69,7 @@ class Server:
         self.backend, self.tag = backend, Tag(backend.hub, user, "", secrets.token_hex(16))
         mounts = [Mount(source="/usr", target="/usr", read_only=True)]
         plain = {"name": "tiny", "image": "tiny", "container_image": IMAGE, "cpus": None, "memory": None, "gpu": None}
-        more = {"gpus": 0, "mounts": mounts, "groups": (), "auth_state": {}, "user": user}
+        more = {"gpus": 0, "mounts": mounts, "groups": (), "auth_state": {}, "claim": None, "user": user}
         self.session: Any = SimpleNamespace(**{**plain, **more, **session})
         self.job = ""
 

@@ -130,7 +130,9 @@ async def test_what_is_mounted_later_comes_into_a_pod(join: Join, cluster: Kuber
 
 
 async def test_a_namespace_for_each_user(join: Join, cluster: Kubernetes) -> None:
-    backend = join(kubeconfig=str(cluster.admin), namespace="own-{username}")
+    config = cluster.namespace("per-user", "rbac-per-user.yaml")
+    home = {"pvc": {"size": "1G", "delete": True}}
+    backend = join(kubeconfig=str(config), namespace="own-{username}", home=home, connect="service")
     servers = [await Server(backend, user).submit() for user in ("alice", "Bob")]
     spaces = [server.job.partition("/")[0] for server in servers]
     try:
@@ -139,8 +141,12 @@ async def test_a_namespace_for_each_user(join: Join, cluster: Kubernetes) -> Non
             assert [pod["metadata"]["name"] for pod in cluster.get("pods", space)] == [server.pod]
             await server.cancel()
         assert spaces[0] == "own-alice" and spaces[1].startswith("own-bob---")
+        await backend.delete_forever("alice", "")
+        await happens(lambda: not cluster.get("persistentvolumeclaims", spaces[0]), "her home is removed")
+        assert cluster.get("persistentvolumeclaims", spaces[1])
     finally:
-        cluster.kubectl("delete", "namespace", *spaces, "--wait=false")
+        cluster.kubectl("delete", "namespace", *spaces, "per-user", "--wait=false")
+        cluster.kubectl("delete", "clusterrole,clusterrolebinding", "jupyter-hub")
 
 
 async def test_a_launcher_that_somebody_removed(join: Join, cluster: Kubernetes) -> None:

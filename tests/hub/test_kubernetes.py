@@ -1,5 +1,7 @@
 """What a user has of a hub whose servers are pods: a real cluster before a real hub."""
 
+import json
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,6 +112,35 @@ def test_an_image_of_a_users_own(hub: RealHub, rig: KubernetesRig) -> None:
 def test_a_home_that_cannot_be_written_is_not_replaced_by_another_one(hub: RealHub, rig: KubernetesRig) -> None:
     answer = hub.start_server(rig.users[0], {"image": "tiny", "backend": "unprepared"})
     assert answer.status_code == 422 and f"home {HOME} cannot be written" in answer.json()["message"]
+
+
+def test_a_home_that_kubespawner_remembers(hub: RealHub, rig: KubernetesRig) -> None:
+    """The spawner before left its name in JupyterHub's database: whatever the template says, that is the home."""
+    user, name = rig.users[0], "claim-of-another-template"
+    marks = {"hub.jupyter.org/username": user, "hub.jupyter.org/kubespawner-version": "7.1.0"}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    metadata = {"name": name, "namespace": NAMESPACE, "annotations": marks}
+    rig.cluster.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
+    hub.kill()
+    state = {"kubespawner_version": "7.1.0", "pod_name": f"jupyter-{user}", "dns_name": "x", "pvc_name": name}
+    database = sqlite3.connect(hub.database)
+    with database:
+        database.execute("delete from spawners where user_id = (select id from users where name = ?)", [user])
+        made = "insert into spawners (user_id, name, state) select id, '', ? from users where name = ?"
+        database.execute(made, [json.dumps(state), user])
+    database.close()
+    hub.start()
+    before = claims(rig)
+    for _ in range(2):  # and what JupyterHub saves at the end of the first has it, too
+        assert hub.start_server(user, {"image": "tiny", "backend": "pods"}).status_code in (201, 202)
+        hub.ready(user)
+        (pod,) = [one for one in rig.cluster.get("pods", NAMESPACE) if name in json.dumps(one["spec"]["volumes"])]
+        hub.stop_server(user)
+        hub.gone(user)
+    assert claims(rig) == before and pod["metadata"]["name"].startswith(f"jupyter-{user}-")
+    assert hub.api("DELETE", f"/users/{user}").status_code == 204
+    assert name in claims(rig)  # it is not one of the template's, and so nobody's to remove
+    hub.add_user(user)
 
 
 def test_a_home_goes_with_its_user(hub: RealHub, rig: KubernetesRig) -> None:

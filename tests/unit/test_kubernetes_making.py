@@ -27,6 +27,7 @@ SESSION: Any = SimpleNamespace(
     mounts=[],
     groups=(),
     auth_state={},
+    claim=None,
 )
 AWAY = ApiError("the API server does not answer: it is away")
 PATIENCE = 30.0

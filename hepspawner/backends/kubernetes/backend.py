@@ -19,7 +19,7 @@ from .client import ApiError, Client, problems_of
 from .cluster import Cluster
 from .config import Identity, KubernetesConfig
 from .making import Maker
-from .names import object_name, pod_name
+from .names import OF_SERVER, object_name, pod_name
 from .reading import Pod
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class KubernetesBackend(Backend):
         namespace = self._namespace(tag.user)
         job = f"{namespace}/{made['metadata']['name']}"
         self._wanted[job] = self._made[self.name, job] = as_written(tag)
-        work = asyncio.ensure_future(self._maker.start(namespace, made, tag, job_input, self._note))
+        work = asyncio.ensure_future(self._maker.start(namespace, made, tag, job_input, self._note, session.claim))
         self._starts.add(work)
         work.add_done_callback(self._starts.discard)
         try:
@@ -271,12 +271,9 @@ class KubernetesBackend(Backend):
             return Identity(uid=process["user"], gid=process["group"], groups=process["extra_groups"])
         if run_as == "auth_state":
             try:
-                given = {
-                    name: session.auth_state[name] for name in ("uid", "gid", "groups") if name in session.auth_state
-                }
-                return Identity.model_validate(given)
-            except ValueError:
-                raise BackendError("the login gave no uid and gid (auth_state), which this backend wants") from None
+                return Identity.of_login(session.auth_state)
+            except ValueError as error:
+                raise BackendError(str(error)) from None
         return None
 
     def _note(self, pod: Pod) -> None:
@@ -373,7 +370,7 @@ class KubernetesBackend(Backend):
 
     async def delete_forever(self, user: str, server: str) -> None:
         made = self.config.home.pvc if self.config.home else None
-        per_server = any(one in self.config.pvc_name_template for one in ("{servername}", "{user_server}"))
+        per_server = any(f"{{{one}}}" in self.config.pvc_name_template for one in OF_SERVER)
         if made is None or not made.delete or (server and not per_server):
             return
         await self._synced()

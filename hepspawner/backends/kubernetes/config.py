@@ -1,33 +1,70 @@
 """The keys of a Kubernetes backend."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from ...catalog.references import in_registry, is_reference
-from ...site.model import BackendConfig, Gpu, Groups, Image, Line, Model, Name, Number, Path, Size, Text, Time
-from .names import OF_USER, PLACEHOLDERS
+from ...site.model import (
+    BackendConfig,
+    Gpu,
+    Groups,
+    Image,
+    Line,
+    Model,
+    Name,
+    Number,
+    Path,
+    Site,
+    Size,
+    Source,
+    Text,
+    Time,
+)
+from . import patch as patches
+from .names import NAME, OF_USER, PLACEHOLDERS
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_WORD = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_KEY = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_WORD}")
+_VALUE = re.compile(rf"({_WORD})?")
+_NUMBERS = "say account, auth_state or {uid, gid}"
+WHERE = "/run/hepspawner"
+"""Where the launcher and its job are in the pod."""
+_TOLERATION = ("key", "operator", "value", "effect", "tolerationSeconds")
 
 
 def _object(value: str) -> str:
-    if not _NAME.fullmatch(value):
+    if not NAME.fullmatch(value):
         raise ValueError("a name in Kubernetes has small letters, digits, - and . only")
     return value
 
 
+def _placeholders(value: str) -> list[str]:
+    return re.findall(r"\{(.*?)\}", value)
+
+
 def _template(value: str) -> str:
-    if unknown := set(re.findall(r"\{(.*?)\}", value)) - set(PLACEHOLDERS):
+    if unknown := set(_placeholders(value)) - set(PLACEHOLDERS):
         raise ValueError(f"{{{unknown.pop()}}} is not known; there are: {', '.join(f'{{{n}}}' for n in PLACEHOLDERS)}")
     _object(re.sub(r"\{.*?\}", "x", value))
+    if not re.search("[a-z0-9]", re.sub(r"\{.*?\}", "", value)):
+        raise ValueError("a user could be called like anything that is there: put a word of its own before it")
     return value
 
 
 def _of_user(value: str) -> str:
-    if not OF_USER & set(re.findall(r"\{(.*?)\}", value)):
+    if not OF_USER & set(_placeholders(value)):
         raise ValueError("all users would share one: put {username} in it")
+    return value
+
+
+def _told_apart(value: str) -> str:
+    """alice-b's c must not be alice's b-c."""
+    both = re.search(r"\{(username|slug|escaped)\}--\{servername\}", value)
+    if "servername" in _placeholders(value) and not both:
+        raise ValueError("has a server without -- between it and its user: write {username}--{servername}")
     return value
 
 
@@ -41,7 +78,31 @@ def _texts(value: Any) -> Any:
     return value
 
 
-Texts = Annotated[dict[Text, Text], BeforeValidator(_texts)]
+def _keys(value: dict[str, str]) -> dict[str, str]:
+    for name in value:
+        if not _KEY.fullmatch(name):
+            raise ValueError(f"{name!r} is no key in Kubernetes: letters, digits, - _ . and one / at the most")
+    return value
+
+
+def _values(value: dict[str, str]) -> dict[str, str]:
+    for name, text in value.items():
+        if not _VALUE.fullmatch(re.sub(rf"\{{({'|'.join(PLACEHOLDERS)})\}}", "x", text)):
+            raise ValueError(f"{name!r}: {text!r} is no value in Kubernetes: 63 letters, digits and - _ . at the most")
+    return value
+
+
+def _tolerations(value: Any) -> Any:
+    for one in value if isinstance(value, list) else ():
+        for name in one if isinstance(one, dict) else ():
+            if name not in _TOLERATION:
+                raise ValueError(f"{name!r} is no part of a toleration; there are: {', '.join(_TOLERATION)}")
+    return value
+
+
+Texts = Annotated[dict[Text, Text], BeforeValidator(_texts), AfterValidator(_keys)]
+Labels = Annotated[Texts, AfterValidator(_values)]
+Tolerations = Annotated[list[dict[str, Any]], BeforeValidator(_tolerations)]
 
 
 class KubernetesGpu(Gpu):
@@ -49,8 +110,8 @@ class KubernetesGpu(Gpu):
 
     resource: Line = ""
     """``nvidia.com/gpu``, ``nvidia.com/mig-1g.5gb``; absent: the vendor's."""
-    node_selector: Texts = {}
-    tolerations: list[dict[str, Any]] = []
+    node_selector: Labels = {}
+    tolerations: Tolerations = []
 
     @property
     def name(self) -> str:
@@ -65,7 +126,7 @@ class Claim(Model):
     storage_class: Line | None = None
     """Absent: the cluster's default one."""
     access_modes: list[Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]] = ["ReadWriteOnce"]
-    labels: Texts = {}
+    labels: Labels = {}
     annotations: Texts = {}
     delete: bool = False
     """Whether it goes when JupyterHub deletes its user (or server)."""
@@ -97,6 +158,9 @@ class Home(Model):
                 raise ValueError(f"{path} must be an absolute path without ..")
             if unknown := set(re.findall(r"\{(.*?)\}", path)) - {"username"}:
                 raise ValueError(f"{{{unknown.pop()}}} in {path} is not known; there is {{username}}")
+        for path in paths[1:]:
+            if "{username}" not in path:
+                raise ValueError(f"{path}: all users would share one: put {{username}} in it")
         return self
 
 
@@ -113,12 +177,32 @@ class Cvmfs(Model):
         return self
 
 
+def _no_answer(value: Any) -> Any:
+    if isinstance(value, bool):  # Python takes yes for 1
+        raise ValueError("must be a whole number")
+    return value
+
+
+Id = Annotated[int, BeforeValidator(_no_answer), Field(ge=0)]
+
+
 class Identity(Model):
     """Numbers of an account."""
 
-    uid: Annotated[int, Field(ge=0)]
-    gid: Annotated[int, Field(ge=0)]
-    groups: list[Annotated[int, Field(ge=0)]] = []
+    uid: Id
+    gid: Id
+    groups: list[Id] = []
+
+    @classmethod
+    def of_login(cls, auth_state: Mapping[str, Any]) -> "Identity":
+        """What a login says. Raises ValueError where that is too little, or root: only the site may say so."""
+        try:
+            one = cls.model_validate({name: auth_state[name] for name in cls.model_fields if name in auth_state})
+        except ValidationError:
+            raise ValueError("the login gave no uid and gid (auth_state), which this backend wants") from None
+        if 0 in (one.uid, one.gid, *one.groups):
+            raise ValueError("the login says that you are root, or of root's group (auth_state)")
+        return one
 
 
 Part = Annotated[float, Field(gt=0, le=1)]
@@ -140,6 +224,15 @@ class Patch(Model):
     gpus: list[Name] | None = None
     groups: Groups | None = None
 
+    @field_validator("patch")
+    @classmethod
+    def _applies(cls, value: dict[str, Any]) -> dict[str, Any]:
+        patches.check(value)
+        for field, check in (("labels", _values), ("annotations", dict)):
+            given = value.get("metadata", {}).get(field) or {}
+            check(_keys({name: text or "" for name, text in given.items() if name != patches.DIRECTIVE}))
+        return value
+
 
 def _patches(value: Any) -> Any:
     plain = isinstance(value, dict) and "patch" not in value
@@ -156,12 +249,12 @@ class KubernetesConfig(BackendConfig):
     context: Line | None = None
     namespace: Template | None = None
     """``{username}`` in it: one for each user. Absent: the hub's own."""
-    labels: Texts = {}
+    labels: Labels = {}
     annotations: Texts = {}
     images_pull_secrets: list[Object] = []
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
-    node_selector: Texts = {}
-    tolerations: list[dict[str, Any]] = []
+    node_selector: Labels = {}
+    tolerations: Tolerations = []
     priority_class: Object | None = None
     service_account: Object | None = None
     """Absent: none, and no token of one."""
@@ -173,7 +266,7 @@ class KubernetesConfig(BackendConfig):
     """The most that is in /dev/shm; absent: as much as the memory allows."""
     scratch_size: Size | None = None
     home: Home | None = None
-    pvc_name_template: Annotated[Template, AfterValidator(_of_user)] = "claim-{username}"
+    pvc_name_template: Annotated[Template, AfterValidator(_of_user), AfterValidator(_told_apart)] = "claim-{username}"
     cvmfs: Cvmfs | None = None
     pod_patch: Annotated[list[Patch], BeforeValidator(_patches)] = []
     connect: Literal["pod-ip", "service"] = "pod-ip"
@@ -183,10 +276,12 @@ class KubernetesConfig(BackendConfig):
 
     @field_validator("namespace")
     @classmethod
-    def _short(cls, value: str | None) -> str | None:
-        if value is not None and len(value) > 63:
-            raise ValueError("has more than 63 characters")
-        return value
+    def _label(cls, value: str | None) -> str | None:
+        if value is None:
+            return value
+        if len(value) > 63 or "." in value:
+            raise ValueError("a namespace has 63 characters at the most, and no dot")
+        return _of_user(value) if _placeholders(value) else value
 
     @model_validator(mode="after")
     def _kinds(self) -> "KubernetesConfig":
@@ -195,6 +290,33 @@ class KubernetesConfig(BackendConfig):
                 if kind not in self.gpus:
                     raise ValueError(f"pod_patch: {kind} is none of the backend's gpus: {', '.join(self.gpus)}")
         return self
+
+    @model_validator(mode="after")
+    def _places(self) -> "KubernetesConfig":
+        if self.run_as == "image" and self.home and not self.home.pvc:
+            raise ValueError(f"run_as: an image may say that it is root, and could read every home: {_NUMBERS}")
+        for mount in self.mounts:
+            if mount.target in self.places and not mount.optional:
+                raise ValueError(f"mounts: {mount.target} is in each pod already: home, scratch, /dev/shm or cvmfs")
+        return self
+
+    @property
+    def places(self) -> set[str]:
+        """Where a pod has something of its own, whoever's it is."""
+        home = {self.home.mount} if self.home else set()
+        return {"/dev/shm", self.scratch or "/tmp", WHERE, *home, *(["/cvmfs"] if self.cvmfs else [])}
+
+    def objections(self, site: Site, name: str) -> list[str]:
+        if self.run_as != "image":
+            return []
+        entries = [one for one in site.entries if one.backends is None or name in one.backends]
+        mounts = [*site.mounts, *self.mounts, *(mount for one in entries if self._may_run(one) for mount in one.mounts)]
+        writable = dict.fromkeys(one.source for one in mounts if not (one.read_only or one.optional))
+        why = "an image may say that it is root, and could write"
+        return [f"run_as: {why} {source} on the node: mount it read_only, or {_NUMBERS}" for source in writable]
+
+    def _may_run(self, entry: Image | Source) -> bool:
+        return isinstance(entry, Source) or self.runs(entry)
 
     def runs(self, image: Image | str) -> bool:
         if isinstance(image, str):

@@ -10,7 +10,7 @@ from . import pod as builder
 from . import words
 from .client import ApiError, Client
 from .config import KubernetesConfig
-from .names import OWNER
+from .names import HUB, OWNER
 from .reading import Event, Pod, read_pod
 from .volumes import claim_name, home_of
 
@@ -27,10 +27,17 @@ class Maker:
         """Namespaces that have the ConfigMap; since when its absence would be news, in seconds since the epoch."""
 
     async def start(
-        self, namespace: str, made: dict[str, Any], tag: Tag, job_input: dict[str, Any], noted: Callable[[Pod], None]
+        self,
+        namespace: str,
+        made: dict[str, Any],
+        tag: Tag,
+        job_input: dict[str, Any],
+        noted: Callable[[Pod], None],
+        claim: str | None = None,
     ) -> None:
-        """Make a pod and all that it needs; `noted` is called with the pod. Raises BackendError."""
-        await asyncio.gather(self._launcher(namespace), self._home(namespace, tag))
+        """Make a pod and all that it needs; `noted` is called with the pod; `claim`: see `claim_name`. Raises
+        BackendError."""
+        await asyncio.gather(self._launcher(namespace), self._home(namespace, tag, claim))
         pod = await self._surely(namespace, made)
         noted(read_pod(pod))
         owner = pod["metadata"]
@@ -102,23 +109,28 @@ class Maker:
             self._launcher_in[namespace] = trouble.at
             await self._surely(namespace, builder.launcher_map(), read=False)
 
-    async def _home(self, namespace: str, tag: Tag) -> None:
+    async def _home(self, namespace: str, tag: Tag, kept: str | None) -> None:
         """See that a user's claim is there, and his. Raises BackendError."""
         made = self._config.home.pvc if self._config.home else None
         if made is None:
             return
-        name = claim_name(self._config, tag)
+        name = claim_name(self._config, tag, kept)
         try:
             found = await self._insist(lambda client: client.get("PersistentVolumeClaim", namespace, name))
         except ApiError as error:
             if error.status != 404:
                 raise BackendError(words.refusal(str(error))) from None
-            found = await self._surely(namespace, builder.claim(self._config, made, tag))
-        if owner_of(found) not in (None, tag.user):
+            found = await self._surely(namespace, builder.claim(self._config, made, tag, kept))
+        owner = owner_of(found)
+        if owner is None:
+            mark = f"kubectl annotate -n {namespace} pvc {name} {OWNER}=USER"
+            raise BackendError(f"the claim {name} does not say whose home it is; an admin can: {mark}")
+        if owner != tag.user:
             raise BackendError(f"the claim {name} is another user's home")
 
     async def unmake_home(self, namespace: str, tag: Tag) -> bool:
-        """Remove a user's claim and all that is in it, if it surely is his; whether there was one. Raises ApiError."""
+        """Remove a user's claim and all that is in it; whether there was one. Raises ApiError, and BackendError where
+        it is not surely his, or another hub's."""
         name = claim_name(self._config, tag)
         try:
             found = await self._client().get("PersistentVolumeClaim", namespace, name)
@@ -127,7 +139,10 @@ class Maker:
                 return False
             raise
         if owner_of(found) != tag.user:
-            return False
+            raise BackendError(f"the claim {name} is kept: it does not say that it is the home of {tag.user!r}")
+        # KubeSpawner's have no hub's mark.
+        if (found["metadata"].get("labels") or {}).get(HUB, tag.hub) != tag.hub:
+            raise BackendError(f"the claim {name} is kept: another hub made it")
         await self._client().delete("PersistentVolumeClaim", namespace, name, uid=found["metadata"]["uid"])
         return True
 

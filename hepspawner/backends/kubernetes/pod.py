@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..base import Tag
 from ..tags import write_tag
-from .config import Claim, Identity, KubernetesConfig, Patch
-from .names import HUB, LABEL, OWNER, SESSION, TAG, fill, labels, pod_name
+from .config import WHERE, Claim, Identity, KubernetesConfig, Patch
+from .names import HUB, LABEL, OWNER, SESSION, TAG, fill, label_value, labels, pod_name
 from .patch import merged
 from .volumes import claim_name, quantity, volumes
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ...session import Session
 
 CONTAINER = "server"
-WHERE = "/run/hepspawner"
-"""Where the launcher and its job are in the pod."""
 SPARE = 15
 """Seconds that the launcher has beyond the server's own: it tells the hub of the end."""
 
@@ -46,7 +44,7 @@ def launcher_map() -> dict[str, Any]:
 def pod(config: KubernetesConfig, session: "Session", tag: Tag, who: Identity | None, grace: int) -> dict[str, Any]:
     """The pod of a session, before the admin's patches. `who`: whose numbers it has, None as its image says;
     `grace`: seconds that its server has to end. Raises ValueError for what no pod can be."""
-    ours, mounts = volumes(config, session.mounts, tag)
+    ours, mounts = volumes(config, session.mounts, tag, session.claim)
     gpu = config.gpus[session.gpu] if session.gpu else None
     # Without a group of the pod's own the file is root's, and the image's user could not read it; nobody else is there.
     mode = 0o444 if who is None else 0o400
@@ -98,13 +96,17 @@ def pod(config: KubernetesConfig, session: "Session", tag: Tag, who: Identity | 
 def _metadata(config: KubernetesConfig, tag: Tag) -> dict[str, Any]:
     return {
         "name": pod_name(tag),
-        "labels": {**_filled(config.labels, tag), **labels(tag)},
+        "labels": {**_labels(config.labels, tag), **labels(tag)},
         "annotations": {**_filled(config.annotations, tag), TAG: write_tag(tag)},
     }
 
 
 def _filled(texts: Mapping[str, str], tag: Tag) -> dict[str, str]:
     return {name: fill(text, tag.user, tag.server) for name, text in texts.items()}
+
+
+def _labels(texts: Mapping[str, str], tag: Tag) -> dict[str, str]:
+    return {name: label_value(text, tag.user, tag.server) for name, text in texts.items()}
 
 
 def _resources(config: KubernetesConfig, session: "Session") -> dict[str, Any]:
@@ -152,7 +154,7 @@ def patched(pod: dict[str, Any], patches: Iterable[Patch], tag: Tag, wanted: "Wa
         "metadata": {
             **metadata,
             "name": pod["metadata"]["name"],
-            "labels": {**(metadata.get("labels") or {}), **kept},
+            "labels": {**_labels(metadata.get("labels") or {}, tag), **kept},
             "annotations": {**(metadata.get("annotations") or {}), TAG: pod["metadata"]["annotations"][TAG]},
         },
     }
@@ -205,8 +207,8 @@ def service(config: KubernetesConfig, tag: Tag, owner: dict[str, Any]) -> dict[s
     return _owned("Service", tag, owner, {"spec": spec})
 
 
-def claim(config: KubernetesConfig, made: Claim, tag: Tag) -> dict[str, Any]:
-    """The claim of a user's home, as it is made where there is none."""
+def claim(config: KubernetesConfig, made: Claim, tag: Tag, kept: str | None = None) -> dict[str, Any]:
+    """The claim of a user's home, as it is made where there is none; `kept`: see `claim_name`."""
     spec: dict[str, Any] = {
         "accessModes": list(made.access_modes),
         "resources": {"requests": {"storage": quantity(made.size)}},
@@ -217,8 +219,9 @@ def claim(config: KubernetesConfig, made: Claim, tag: Tag) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {
-            "name": claim_name(config, tag),
-            "labels": {**_filled(made.labels, tag), LABEL: "hepspawner"},
+            "name": claim_name(config, tag, kept),
+            # The hub: another one in the namespace must not remove it.
+            "labels": {**_labels(made.labels, tag), LABEL: "hepspawner", HUB: tag.hub},
             "annotations": {**_filled(made.annotations, tag), OWNER: tag.user},
         },
         "spec": spec,

@@ -8,7 +8,7 @@ from ...site.model import Mount
 from ...units import format_size
 from ..base import Tag
 from .config import KubernetesConfig
-from .names import object_name, slug
+from .names import NAME, object_name, slug
 
 Volume = tuple[dict[str, Any], dict[str, Any]]
 """A volume without its name, and how the container mounts it."""
@@ -16,9 +16,9 @@ Volume = tuple[dict[str, Any], dict[str, Any]]
 _DIRECTORY = re.compile(r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,200}")
 
 
-def claim_name(config: KubernetesConfig, tag: Tag) -> str:
-    """The claim of a user's home."""
-    return object_name(config.pvc_name_template, tag.user, tag.server)
+def claim_name(config: KubernetesConfig, tag: Tag, kept: str | None = None) -> str:
+    """The claim of a user's home; `kept`: the one that KubeSpawner had made for it."""
+    return kept if kept and NAME.fullmatch(kept) else object_name(config.pvc_name_template, tag.user, tag.server)
 
 
 def home_of(config: KubernetesConfig, user: str) -> str:
@@ -35,26 +35,27 @@ def _of_user(path: str, user: str) -> str:
     return path.replace("{username}", user)
 
 
-def volumes(config: KubernetesConfig, mounts: Iterable[Mount], tag: Tag) -> tuple[list[Any], list[Any]]:
+def volumes(
+    config: KubernetesConfig, mounts: Iterable[Mount], tag: Tag, claim: str | None = None
+) -> tuple[list[Any], list[Any]]:
     """The volumes of a pod and their mounts in its container. Raises ValueError."""
     pod, container = [], []
-    for number, (volume, mount) in enumerate(_all(config, mounts, tag)):
+    for number, (volume, mount) in enumerate(_all(config, mounts, tag, claim)):
         name = volume.pop("name", f"mount-{number}")
         pod.append({"name": name, **volume})
         container.append({"name": name, **mount})
     return pod, container
 
 
-def _all(config: KubernetesConfig, mounts: Iterable[Mount], tag: Tag) -> Iterator[Volume]:
+def _all(config: KubernetesConfig, mounts: Iterable[Mount], tag: Tag, claim: str | None) -> Iterator[Volume]:
     shm = {"sizeLimit": quantity(config.shm)} if config.shm else {}
     yield {"name": "shm", "emptyDir": {"medium": "Memory", **shm}}, {"mountPath": "/dev/shm"}
     size = {"sizeLimit": quantity(config.scratch_size)} if config.scratch_size else {}
     yield {"name": "scratch", "emptyDir": size}, {"mountPath": config.scratch or "/tmp"}
     if config.home is not None:
-        yield {"name": "home", **_home(config, tag)}, {"mountPath": home_of(config, tag.user)}
-    targets = set()
+        yield {"name": "home", **_home(config, tag, claim)}, {"mountPath": home_of(config, tag.user)}
+    taken = {*config.places, home_of(config, tag.user)}
     if config.cvmfs is not None:
-        targets.add("/cvmfs")
         # What is mounted on the node later, by autofs or the CSI driver, must come into the pod, too.
         into = {"mountPath": "/cvmfs", "readOnly": True, "mountPropagation": "HostToContainer"}
         if config.cvmfs.claim:
@@ -62,18 +63,19 @@ def _all(config: KubernetesConfig, mounts: Iterable[Mount], tag: Tag) -> Iterato
         else:
             yield {"name": "cvmfs", "hostPath": {"path": config.cvmfs.host_path, "type": "Directory"}}, into
     for mount in mounts:
-        # Kubernetes cannot leave out what a node lacks: it would make an empty directory there.
-        if mount.optional or mount.target in targets:
+        # Kubernetes cannot leave out what a node lacks: it would make an empty directory there. Nor does it take two
+        # mounts in one place, and what a site mounts for all backends may be where a pod has its own.
+        if mount.optional or mount.target in taken:
             continue
         into = {"mountPath": mount.target, "readOnly": mount.read_only, "mountPropagation": "HostToContainer"}
         yield {"hostPath": {"path": mount.source, "type": "Directory"}}, into
 
 
-def _home(config: KubernetesConfig, tag: Tag) -> dict[str, Any]:
+def _home(config: KubernetesConfig, tag: Tag, claim: str | None) -> dict[str, Any]:
     home = config.home
     assert home is not None
     if home.pvc is not None:
-        return {"persistentVolumeClaim": {"claimName": claim_name(config, tag)}}
+        return {"persistentVolumeClaim": {"claimName": claim_name(config, tag, claim)}}
     if home.nfs is not None:
         return {"nfs": {"server": home.nfs.server, "path": _of_user(home.nfs.path, tag.user)}}
     return {"hostPath": {"path": _of_user(str(home.host_path), tag.user), "type": "Directory"}}
