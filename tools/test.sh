@@ -8,7 +8,7 @@ shift
 tests/rigs/setup.sh "$part"
 t0=$SECONDS
 # These tests wait for hubs and schedulers most of their time. Those of a file stay together: they share them.
-[ "$part" != all ] || set -- -n 3 --dist loadfile "$@"
+[ "$part" != all ] || set -- -n 4 --dist loadfile "$@"
 "$RIGS/venv-hub6/bin/python" -m pytest "$@" || rc=$?
 say "tests: $((SECONDS - t0)) s; with set-up: $SECONDS s"
 exit $rc
