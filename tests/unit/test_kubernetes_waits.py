@@ -1,14 +1,17 @@
 """How long a pod may wait for what, when its server is over, and what is told of one that ends again and again."""
 
 import asyncio
+import logging
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hepspawner.backends.base import JobStatus, Phase, Tag
-from hepspawner.backends.kubernetes import words
+from hepspawner.backends.kubernetes import KubernetesBackend, KubernetesConfig, words
+from hepspawner.backends.kubernetes.names import TAG
 from hepspawner.backends.kubernetes.reading import Seen, read_event, read_pod, seconds
+from hepspawner.backends.tags import write_tag
 from hepspawner.hub.run import Run
 from hepspawner.hub.watch import Watch
 
@@ -96,6 +99,22 @@ def test_a_server_that_died_is_over_though_a_sidecar_runs_on() -> None:
     pod = read_pod(one)
     assert words.last_words(pod) == ["the last line"]
     assert not pod.over and not pod.waits  # a stop still waits for the sidecar
+
+
+async def test_a_stop_hears_of_the_end_of_what_runs_beside_a_server_that_ended() -> None:
+    backend = KubernetesBackend("pods", KubernetesConfig(type="kubernetes"), logging.getLogger("test"))
+    backend.hub, tag = "hub", Tag("hub", "alice", "", "s1")
+    one = raw_pod(died(), SIDECAR, phase="Running")
+    one["metadata"]["annotations"] = {TAG: write_tag(tag)}
+    pod, pods = read_pod(one), {}
+    pods[pod.job] = pod
+    backend._cluster = SimpleNamespace(pods=pods, seen=Seen)  # type: ignore[assignment]
+    backend._changed(pod)
+    gone = asyncio.ensure_future(backend._until(lambda: not pods, 60))
+    await asyncio.sleep(0)
+    del pods[pod.job]
+    backend._gone(pod)
+    assert await asyncio.wait_for(gone, 10)
 
 
 def test_a_server_that_is_started_again_is_not_over() -> None:

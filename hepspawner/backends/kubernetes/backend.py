@@ -186,9 +186,9 @@ class KubernetesBackend(Backend):
         assert pod.tag is not None
         if status.phase is Phase.ENDED:
             status = self._ends.setdefault(pod.job, status)
+        self._move()  # also where no more is told of it: a stop waits for what runs beside a server that ended
         if self._told.get(pod.job) != status:
             self._told[pod.job] = status
-            self._move()
             self.on_change(pod.tag.session, status)
 
     def _move(self) -> None:
