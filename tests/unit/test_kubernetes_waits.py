@@ -11,7 +11,7 @@ from hepspawner.backends.base import JobStatus, Phase, Tag
 from hepspawner.backends.kubernetes import KubernetesBackend, KubernetesConfig, words
 from hepspawner.backends.kubernetes.names import TAG
 from hepspawner.backends.kubernetes.reading import Seen, read_event, read_pod, seconds
-from hepspawner.backends.tags import write_tag
+from hepspawner.backends.tags import as_written, write_tag
 from hepspawner.hub.run import Run
 from hepspawner.hub.watch import Watch
 
@@ -107,7 +107,7 @@ async def test_a_stop_hears_of_the_end_of_what_runs_beside_a_server_that_ended()
     one = raw_pod(died(), SIDECAR, phase="Running")
     one["metadata"]["annotations"] = {TAG: write_tag(tag)}
     pod, pods = read_pod(one), {}
-    pods[pod.job] = pod
+    pods[pod.job], backend._wanted[pod.job] = pod, as_written(tag)
     backend._cluster = SimpleNamespace(pods=pods, seen=Seen)  # type: ignore[assignment]
     backend._changed(pod)
     gone = asyncio.ensure_future(backend._until(lambda: not pods, 60))
