@@ -116,6 +116,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for report in terminalreporter.stats.get("rerun", []):
         terminalreporter.section(f"SECOND TRY: {report.nodeid}", sep="=", yellow=True, bold=True)
         terminalreporter.write_line(report.longreprtext)
+        for title, text in report.sections:  # such as the hub's log
+            terminalreporter.section(title, sep="-")
+            terminalreporter.write_line(text)
     if not not_tested():
         return
     failure = all_demanded()
