@@ -4,8 +4,8 @@ A test that cannot run without some of them says so, `@pytest.mark.needs("apptai
 the test is left out and the end of the run names the engine, why it is missing and how many tests that cost.
 With HEPSPAWNER_ENGINES=all a missing engine is a failure.
 
-A test on the daemons of a scheduler that fails has a second try, for those have moods on a busy machine; the end of the
-run shows what went wrong in the first one.
+A test that needs an engine, and so waits for real daemons, has a second try when it fails, for those have moods on a
+busy machine; the end of the run shows what went wrong in the first one.
 """
 
 import json
@@ -37,7 +37,6 @@ def read_engines() -> tuple[dict[str, Any], dict[str, str]]:
 
 ENGINES, MISSING = read_engines()
 LEFT_OUT: dict[str, int] = {}
-DAEMONS = {"slurm", "htcondor", "kubernetes"}
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +57,7 @@ def lacking(item: pytest.Item) -> list[str]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = []
     for item in items:
-        if DAEMONS & set(wanted(item)):
+        if wanted(item):
             item.add_marker(pytest.mark.flaky(reruns=1))
         names = lacking(item)
         for name in names:
