@@ -133,6 +133,9 @@ class KubernetesBackend(Backend):
         template = self.config.namespace
         return object_name(template, user, most=63) if template else self._api.namespace
 
+    def _job(self, tag: Tag) -> str:
+        return f"{self._namespace(tag.user)}/{pod_name(tag)}"
+
     async def _synced(self) -> Cluster:
         """The cluster, once its pods were listed. Raises BackendError."""
         if not await self._until(lambda: self._cluster is not None, _SYNC_PATIENCE) or self._cluster is None:
@@ -173,7 +176,8 @@ class KubernetesBackend(Backend):
             self._forget(pod.job)
 
     def _forget(self, job: str) -> None:
-        for known in (self._told, self._ends, self._words):
+        """From now on it has no owner: where nobody else removes it, the watch does."""
+        for known in (self._told, self._ends, self._words, self._wanted):
             known.pop(job, None)
         self._made.pop((self.name, job), None)
 
@@ -234,8 +238,7 @@ class KubernetesBackend(Backend):
             made = self._pod(session, tag, who)
         except ValueError as error:
             raise BackendError(str(error)) from None
-        namespace = self._namespace(tag.user)
-        job = f"{namespace}/{made['metadata']['name']}"
+        namespace, job = self._namespace(tag.user), self._job(tag)
         self._wanted[job] = self._made[self.name, job] = as_written(tag)
         work = asyncio.ensure_future(self._maker.start(namespace, made, tag, job_input, self._note, session.claim))
         self._starts.add(work)
@@ -255,8 +258,6 @@ class KubernetesBackend(Backend):
         try:
             await asyncio.gather(work, return_exceptions=True)
         finally:
-            # From now on it has no owner: where this does not remove it, the watch does.
-            self._wanted.pop(job, None)
             self._forget(job)
         await self._let_go(job)
 
@@ -283,13 +284,13 @@ class KubernetesBackend(Backend):
     async def find(self, tag: Tag) -> str | None:
         if self.config.namespace and not (self._cluster and self._cluster.feed.lists):
             # A hub that starts must not wait for the cluster: if there is a pod, this is it.
-            job = f"{self._namespace(tag.user)}/{pod_name(tag)}"
+            job = self._job(tag)
             self._presumed[job] = self._wanted[job] = as_written(tag)
             return job
         cluster = await self._synced()
         if cluster.feed.stale:
             raise BackendError(f"{self.title} cannot be seen: {cluster.feed.problem}")
-        job = f"{self._namespace(tag.user)}/{pod_name(tag)}"
+        job = self._job(tag)
         pod = cluster.pods.get(job)
         if pod is None or pod.tag != as_written(tag):
             return None
@@ -357,7 +358,6 @@ class KubernetesBackend(Backend):
         await self._api.delete("Pod", namespace, name, grace=max(1, grace))
 
     async def forget(self, job: str, tag: Tag) -> None:
-        self._wanted.pop(job, None)
         self._forget(job)
         await self._let_go(job)
 

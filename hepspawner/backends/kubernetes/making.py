@@ -104,8 +104,7 @@ class Maker:
     async def launcher_again(self, namespace: str, trouble: Event) -> None:
         """Make the ConfigMap again, if it is what a pod lacks whose volumes cannot be mounted: the kubelet looks again
         and again. Raises BackendError."""
-        name = builder.launcher_map()["metadata"]["name"]
-        if name in trouble.message and trouble.at > self._launcher_in.get(namespace, 0.0):
+        if builder.launcher_name() in trouble.message and trouble.at > self._launcher_in.get(namespace, 0.0):
             self._launcher_in[namespace] = trouble.at
             await self._surely(namespace, builder.launcher_map(), read=False)
 

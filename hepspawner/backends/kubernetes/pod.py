@@ -28,10 +28,15 @@ def launcher() -> str:
     return (Path(__file__).parents[2] / "node" / "launcher.py").read_text()
 
 
+@cache
+def launcher_name() -> str:
+    """The name of the launcher's ConfigMap. Another text is another map: pods of an older hub keep theirs."""
+    return f"hepspawner-launcher-{sha256(launcher().encode()).hexdigest()[:16]}"
+
+
 def launcher_map() -> dict[str, Any]:
-    """The ConfigMap that holds the launcher. Another text is another map: pods of an older hub keep theirs."""
-    name = f"hepspawner-launcher-{sha256(launcher().encode()).hexdigest()[:16]}"
-    metadata = {"name": name, "labels": {LABEL: "hepspawner"}}
+    """The ConfigMap that holds the launcher."""
+    metadata = {"name": launcher_name(), "labels": {LABEL: "hepspawner"}}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -49,7 +54,7 @@ def pod(config: KubernetesConfig, session: "Session", tag: Tag, who: Identity | 
     # Without a group of the pod's own the file is root's, and the image's user could not read it; nobody else is there.
     mode = 0o444 if who is None else 0o400
     files = [
-        {"configMap": {"name": launcher_map()["metadata"]["name"]}},
+        {"configMap": {"name": launcher_name()}},
         {"secret": {"name": pod_name(tag), "items": [{"key": "job", "path": "job", "mode": mode}]}},
     ]
     container: dict[str, Any] = {
