@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from batch_hubs import CHECKOUT, BatchHub, Bench, Engine, in_own_namespace, make_accounts, names
 from hubs import Hub, storm
+from table import Table
 
 PARTS = ("lab", "storm", "commands", "restart")
 GENTLY = 12
@@ -128,31 +129,6 @@ def storms(bench: Bench, count: int, rounds: int) -> dict[str, tuple[float, floa
     }
 
 
-class Table:
-    """The figures, printed as they come."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-        print(f"{'':46} {'batchspawner':>12} {'HEPSpawner':>12} {'ratio':>6}  to reach")
-
-    def add(
-        self, figure: str, peer: float, ours: float, goal: str, good: bool, unit: str = "s", more: Any = None
-    ) -> None:
-        """A figure, whether it is as promised, and what is good to know beside it."""
-        row = {"figure": figure, "peer": peer, "ours": ours, "unit": unit, "goal": goal, "good": good}
-        self.rows.append({**row, "load": os.getloadavg()[0], "more": more})
-        ratio = f"{ours / peer:.2f}" if peer else ""
-        texts = [f"{value:.2f} {unit}" if unit == "s" else f"{value:.0f} {unit}" for value in (peer, ours)]
-        verdict = "" if good else "  MISSED"
-        print(f"{figure:46} {texts[0]:>12} {texts[1]:>12} {ratio:>6}  {goal}{verdict}  (load {os.getloadavg()[0]:.1f})")
-        sys.stdout.flush()
-
-    @property
-    def good(self) -> bool:
-        """Whether all is as promised."""
-        return all(row["good"] for row in self.rows)
-
-
 def add_lab(table: Table, bench: Bench, hubs: Sequence[BatchHub]) -> None:
     """One JupyterLab."""
     times = lab(bench, hubs)
@@ -225,7 +201,7 @@ def main(about: str | None, make: Callable[[], Engine], servers: int) -> int:
     subprocess.run([CHECKOUT / "tests/rigs/setup.sh", "venv-batch"], check=True)
     engine = make()
     print(f"JupyterHub, {engine.name} and all servers on {os.cpu_count()} cores; batchspawner 1.3.0", flush=True)
-    table = Table()
+    table = Table("batchspawner")
     with engine.cluster:
         users = [*names("few", options.servers), *names("more", options.more)]
         make_accounts(users, engine.cluster.directory)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hubs import PREFIX, TRIVIAL, Hub, storm
+from table import Table
 
 CHECKOUT = Path(__file__).parents[1]
 sys.path.insert(0, str(CHECKOUT))
@@ -251,23 +252,6 @@ def _cpu(hub: Hub) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-class Table:
-    """The figures, printed as they come."""
-
-    def __init__(self) -> None:
-        self.good = True
-        print(f"{'':44} {'KubeSpawner':>12} {'HEPSpawner':>12} {'ratio':>6}  to reach")
-
-    def add(self, figure: str, peer: float, ours: float, goal: str, good: bool, unit: str = "s") -> None:
-        """A figure, and whether it is as promised."""
-        self.good = self.good and good
-        ratio = f"{ours / peer:.2f}" if peer else ""
-        texts = [f"{value:.2f} {unit}" for value in (peer, ours)]
-        verdict = "" if good else "  MISSED"
-        print(f"{figure:44} {texts[0]:>12} {texts[1]:>12} {ratio:>6}  {goal}{verdict} (load {os.getloadavg()[0]:.1f})")
-        sys.stdout.flush()
-
-
 def main() -> int:
     """Print the figures; 1 where they are not what the project promises."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -287,7 +271,7 @@ def main() -> int:
         return 0
     subprocess.run([CHECKOUT / "tests/rigs/setup.sh", "venv-kube"], check=True)
     print(f"JupyterHub, Kubernetes and all servers on {os.cpu_count()} cores; KubeSpawner 7.1", flush=True)
-    table = Table()
+    table = Table("KubeSpawner")
     with Kubernetes() as cluster:
         cluster.namespace(SPACE)
         measure(table, Bench(cluster), parts, options)

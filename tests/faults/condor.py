@@ -1,62 +1,37 @@
 """Servers of an HTCondor backend alone, without a hub: their launchers wait for one, so the jobs run and do nothing."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
-from hepspawner.backends.base import JobStatus, Phase, Tag
+from hepspawner.backends.base import JobStatus
 from hepspawner.backends.htcondor import HTCondorBackend
+from tests.faults.server import PATIENCE
+from tests.faults.server import Server as AnyServer
 from tests.htcondor import Condor
 from tests.slurm import Commands
 
 HUB = "0123456789ab"
-PATIENCE = 60.0
 Make = Callable[..., HTCondorBackend]
 
 
-class Server:
+class Server(AnyServer):
     """A job of a user, as a spawner has it."""
 
-    def __init__(self, backend: HTCondorBackend, user: str = "alice", **session: Any):
-        self.backend, self.tag = backend, Tag(HUB, user, "", secrets.token_hex(16))
-        plain = {"cpus": 1, "memory": 2**27, "gpu": None, "gpus": 0, "runtime": None, "extra": {}}
-        self.session: Any = SimpleNamespace(**{**plain, **session})
-        self.job = ""
-
-    async def submit(self) -> "Server":
-        hub = {"session": self.tag.session, "ticket": f"{self.tag.session}.secret", "hub": "http://127.0.0.1:1/hub/api"}
-        job_input = {**hub, "expires": time.time() + 600, "address": None, "scratch": None}
-        self.job = await self.backend.submit(self.session, self.tag, job_input)
-        return self
-
-    async def status(self) -> JobStatus:
-        return await self.backend.status(self.job, self.tag)
-
-    async def until(self, what: Callable[[JobStatus], object]) -> JobStatus:
-        """Wait for a status."""
-        end = time.monotonic() + PATIENCE
-        while not what(status := await self.status()):
-            assert time.monotonic() < end, status
-            await asyncio.sleep(0.1)
-        return status
+    plain: ClassVar[dict[str, Any]] = {
+        "cpus": 1,
+        "memory": 2**27,
+        "gpu": None,
+        "gpus": 0,
+        "runtime": None,
+        "extra": {},
+    }
 
     async def waiting(self) -> "Server":
         """Until its files are in the spool: before that HTCondor itself holds it."""
         await self.until(lambda status: "looked" in status.reason or "room" in status.reason)
         return self
-
-    async def running(self) -> "Server":
-        await self.until(lambda status: status.phase is Phase.RUNNING)
-        return self
-
-    async def ended(self) -> JobStatus:
-        return await self.until(lambda status: status.phase is Phase.ENDED)
-
-    async def cancel(self) -> None:
-        await self.backend.cancel(self.job, self.tag, 0)
 
 
 async def held(server: Server, pool: Condor, *said: str) -> JobStatus:

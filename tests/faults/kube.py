@@ -2,23 +2,20 @@
 
 import asyncio
 import logging
-import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 
-from hepspawner.backends.base import JobStatus, Phase, Tag
+from hepspawner.backends.base import Phase, Tag
 from hepspawner.backends.kubernetes import KubernetesBackend, KubernetesConfig
 from hepspawner.site.model import Mount
+from tests.faults.server import Server as AnyServer
 from tests.kubernetes import DAEMONS, Kubernetes
 
 HUB = "0123456789ab"
-PATIENCE = 60.0
 SPACE = "faults"
 IMAGE = "rig.local/host:1"
 
@@ -62,54 +59,33 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
         target.close()
 
 
-class Server:
+class Server(AnyServer):
     """A job of a user, as a spawner has it."""
 
-    def __init__(self, backend: KubernetesBackend, user: str = "alice", **session: Any):
-        self.backend, self.tag = backend, Tag(backend.hub, user, "", secrets.token_hex(16))
-        mounts = [Mount(source="/usr", target="/usr", read_only=True)]
-        plain = {"name": "tiny", "image": "tiny", "container_image": IMAGE, "cpus": None, "memory": None, "gpu": None}
-        more = {"gpus": 0, "mounts": mounts, "groups": (), "auth_state": {}, "claim": None, "user": user}
-        self.session: Any = SimpleNamespace(**{**plain, **more, **session})
-        self.job = ""
-
-    async def submit(self) -> "Server":
-        hub = {"session": self.tag.session, "ticket": f"{self.tag.session}.secret", "hub": "http://127.0.0.1:1/hub/api"}
-        job_input = {**hub, "expires": time.time() + 600, "address": None, "scratch": None}
-        self.job = await self.backend.submit(self.session, self.tag, job_input)
-        return self
+    plain: ClassVar[dict[str, Any]] = {
+        "name": "tiny",
+        "image": "tiny",
+        "container_image": IMAGE,
+        "cpus": None,
+        "memory": None,
+        "gpu": None,
+        "gpus": 0,
+        "mounts": [Mount(source="/usr", target="/usr", read_only=True)],
+        "groups": (),
+        "auth_state": {},
+        "claim": None,
+    }
 
     @property
     def pod(self) -> str:
         """The name of its pod."""
         return self.job.partition("/")[2]
 
-    async def status(self) -> JobStatus:
-        return await self.backend.status(self.job, self.tag)
-
-    async def until(self, what: Callable[[JobStatus], object]) -> JobStatus:
-        """Wait for a status."""
-        end = time.monotonic() + PATIENCE
-        while not what(status := await self.status()):
-            assert time.monotonic() < end, status
-            await asyncio.sleep(0.1)
-        return status
-
-    async def running(self) -> "Server":
-        await self.until(lambda status: status.phase is Phase.RUNNING)
-        return self
-
-    async def ended(self) -> JobStatus:
-        return await self.until(lambda status: status.phase is Phase.ENDED)
-
     async def hopeless(self) -> str:
         """Wait until it is told that it will never start; why."""
         status = await self.until(lambda status: status.hopeless)
         assert status.phase is Phase.QUEUED and status.advice
         return status.reason
-
-    async def cancel(self) -> None:
-        await self.backend.cancel(self.job, self.tag, 0)
 
 
 class Owners:

@@ -70,7 +70,7 @@ async def test_events_that_the_store_forgot_are_listed_again(
 
 async def test_a_node_goes_away(join: Join, cluster: Kubernetes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kubernetes removes the pods of such a node by itself, after a minute."""
-    monkeypatch.setattr("tests.faults.kube.PATIENCE", 150)
+    monkeypatch.setattr("tests.faults.server.PATIENCE", 150)
     server = await (await Server(join()).submit()).running()
     cluster.kill("kubelet")
     cluster.kubectl("delete", "node", NODE)

@@ -12,7 +12,7 @@ from hepspawner.backends.base import BackendError, Phase, Tag
 from hepspawner.backends.kubernetes import KubernetesBackend
 from hepspawner.backends.kubernetes import backend as module
 from hepspawner.backends.kubernetes.client import Client
-from hepspawner.backends.kubernetes.pod import launcher_map
+from hepspawner.backends.kubernetes.pod import launcher_name
 from tests.faults.kube import SPACE, Join, Relay, Server
 from tests.kubernetes import NODE, Kubernetes
 from tests.machine import eventually
@@ -152,7 +152,7 @@ async def test_a_namespace_for_each_user(join: Join, cluster: Kubernetes) -> Non
 async def test_a_launcher_that_somebody_removed(join: Join, cluster: Kubernetes) -> None:
     backend = join()
     await (await Server(backend).submit()).running()
-    cluster.kubectl("delete", "configmap", "-n", SPACE, launcher_map()["metadata"]["name"])
+    cluster.kubectl("delete", "configmap", "-n", SPACE, launcher_name())
     await (await Server(backend, "bob").submit()).running()
 
 

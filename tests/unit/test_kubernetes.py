@@ -1,7 +1,6 @@
 """Kubernetes' pure parts: pods as golden files, names, patches, what pods and events say, the site."""
 
 import re
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,14 +10,13 @@ from hypothesis import strategies as st
 
 from hepspawner.backends.base import Phase, Tag
 from hepspawner.backends.kubernetes import KubernetesConfig, names, words
-from hepspawner.backends.kubernetes.config import Identity
 from hepspawner.backends.kubernetes.patch import merged
-from hepspawner.backends.kubernetes.pod import Wanted, claim, launcher_map, patched, pod, secret, service
+from hepspawner.backends.kubernetes.pod import claim, launcher_name, secret, service
 from hepspawner.backends.kubernetes.reading import Seen, read_event, read_pod
 from hepspawner.site.load import SiteError, load_site
 from hepspawner.site.model import Image, Mount
+from tests.unit.kubernetes_pods import TAG, built, session
 
-TAG = Tag("0123456789ab", "alice", "", "f" * 32)
 FARM: dict[str, Any] = {
     "type": "kubernetes",
     "namespace": "jupyter",
@@ -64,30 +62,11 @@ def config(**more: Any) -> KubernetesConfig:
     return KubernetesConfig.model_validate({**FARM, **more})
 
 
-def session(**more: Any) -> Any:
-    plain = {
-        "user": "alice",
-        "cpus": None,
-        "memory": None,
-        "gpu": None,
-        "gpus": 0,
-        "mounts": [],
-        "groups": (),
-        "claim": None,
-    }
-    return SimpleNamespace(**{**plain, "name": "lab", "container_image": "quay.io/jupyter/base:1", **more})
-
-
 FULL = {"cpus": 4, "memory": 2**31, "gpu": "a100", "gpus": 2, "groups": ("insiders",)}
 MOUNTS = [
     Mount(source="/data", target="/data", read_only=True),
     Mount(source="/cvmfs", target="/cvmfs", read_only=True, optional=True),
 ]
-
-
-def built(settings: KubernetesConfig, one: Any, tag: Tag = TAG) -> dict[str, Any]:
-    who = settings.run_as if isinstance(settings.run_as, Identity) else None
-    return patched(pod(settings, one, tag, who, 10), settings.pod_patch, tag, Wanted(one.name, one.gpu, one.groups))
 
 
 CASES = {
@@ -120,7 +99,7 @@ def test_what_belongs_to_a_pod(golden: Any) -> None:
 def test_the_ticket_is_in_the_secret_alone() -> None:
     owner = {"name": "x", "uid": "1"}
     assert "T1CKET" in str(secret(TAG, owner, {"ticket": "T1CKET"}))
-    assert len(launcher_map()["metadata"]["name"]) < 63
+    assert len(launcher_name()) < 63
 
 
 # --- names

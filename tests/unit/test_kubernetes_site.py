@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,33 +10,13 @@ import yaml
 from hepspawner.backends.base import Tag
 from hepspawner.backends.kubernetes import KubernetesConfig
 from hepspawner.backends.kubernetes.client import Client
-from hepspawner.backends.kubernetes.pod import Wanted, patched, pod
 from hepspawner.site.load import SiteError, load_site
 from hepspawner.site.model import Mount
-
-TAG = Tag("0123456789ab", "alice", "", "f" * 32)
+from tests.unit.kubernetes_pods import TAG, built, session
 
 
 def config(**more: Any) -> KubernetesConfig:
     return KubernetesConfig.model_validate({"type": "kubernetes", **more})
-
-
-def session(**more: Any) -> Any:
-    plain = {
-        "user": "alice",
-        "cpus": None,
-        "memory": None,
-        "gpu": None,
-        "gpus": 0,
-        "mounts": [],
-        "groups": (),
-        "claim": None,
-    }
-    return SimpleNamespace(**{**plain, "name": "lab", "container_image": "quay.io/jupyter/base:1", **more})
-
-
-def built(settings: KubernetesConfig, one: Any, tag: Tag = TAG) -> dict[str, Any]:
-    return patched(pod(settings, one, tag, None, 10), settings.pod_patch, tag, Wanted(one.name, one.gpu, one.groups))
 
 
 def test_amd_gpus_a_service_account_and_a_priority(golden: Any) -> None:
